@@ -1,0 +1,378 @@
+"""Chat completions answers: streamed or whole, folded into one turn with its reasoning per choice.
+
+Deltas are folded as they come: text appended, tool calls assembled, reasoning kept per field. Traps seen in
+real recordings, each with its branch below: fragments that repeat `"id": ""`; fragments without `index`; ids
+that change in mid-stream; parallel calls that all carry index 0; `choices: null` or `[]`; reasoning after
+content; snapshots in place of increments (MiniMax, https://github.com/MiniMax-AI/MiniMax-M2/issues/95).
+"""
+
+import json
+
+import msgspec
+
+from reasoning_fix.turns import Call, Turn
+
+Raw = msgspec.Raw
+
+
+class _FunctionDelta(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _CallDelta(msgspec.Struct):
+    index: int | None = None
+    id: str | None = None
+    function: _FunctionDelta | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    reasoning_details: list[Raw] | None = None
+    tool_calls: list[_CallDelta] | None = None
+    function_call: _FunctionDelta | None = None
+
+
+class _Choice(msgspec.Struct):
+    index: int | None = None
+    delta: _Delta | None = None
+    message: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _Event(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    error: Raw | None = None
+
+
+_decode_event = msgspec.json.Decoder(_Event).decode
+_decode_item = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_str = msgspec.json.Decoder(str).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class AnswerError(ValueError):
+    """The answer cannot be recorded; the text says why."""
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """A choice as the provider said it. `fields` are the reasoning fields that came, as JSON values."""
+
+    turn: Turn
+    fields: dict[str, bytes]
+    complete: bool
+
+
+class _Text:
+    """Text that comes in increments or, where `snapshots` allows it, in ever longer snapshots of itself."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.seen = 0
+
+    def add(self, fragment: str, mode: "_Mode") -> int:
+        self.seen += 1
+        if fragment and self.pieces and mode.possible and mode.cumulative is None:
+            so_far = self.value()
+            mode.cumulative = len(fragment) > len(so_far) and fragment.startswith(so_far)
+        if mode.cumulative and fragment:
+            grown = len(fragment)
+            self.pieces = [fragment]
+            return grown
+        if fragment:
+            self.pieces.append(fragment)
+        return len(fragment)
+
+    def value(self) -> str:
+        if len(self.pieces) > 1:
+            self.pieces = ["".join(self.pieces)]
+        return self.pieces[0] if self.pieces else ""
+
+
+class _Mode:
+    """Whether a stream's fragments are snapshots: None until the second fragment tells."""
+
+    def __init__(self, possible: bool) -> None:
+        self.possible = possible
+        self.cumulative: bool | None = None
+
+
+class _CallParts:
+    def __init__(self, index: int | None, call_id: str) -> None:
+        self.index = index
+        self.id = call_id
+        self.name = ""
+        self.arguments: list[str] = []
+
+    def has_whole_arguments(self) -> bool:
+        try:
+            msgspec.json.decode("".join(self.arguments))
+        except msgspec.MsgspecError:
+            return False
+        return True
+
+
+class _ChoiceParts:
+    def __init__(self, snapshots: bool) -> None:
+        self.mode = _Mode(snapshots)
+        self.content = _Text()
+        self.texts: dict[str, _Text] = {}
+        self.details: dict[tuple[object, ...], dict[str, Raw]] = {}
+        self.detail_texts: dict[tuple[object, ...], dict[str, _Text]] = {}
+        self.single: dict[tuple[object, ...], bytes] = {}
+        self.calls: list[_CallParts] = []
+        self.finished = False
+        self.changed = False
+        self.size = 0
+
+
+class AnswerFolder:
+    """Folds the events of one answer. `limit` bounds the characters kept per choice."""
+
+    def __init__(self, snapshots: bool = False, limit: int = 16 * 1024 * 1024) -> None:
+        self._snapshots = snapshots
+        self._limit = limit
+        self._choices: dict[int, _ChoiceParts] = {}
+
+    def feed(self, payload: bytes) -> list[Answered]:
+        """Take one JSON payload; the choices that it finished. `[DONE]` finishes all that are open.
+
+        Raises AnswerError for an error in the answer or one over the limit; nothing of it may be kept then.
+        """
+        if payload.strip() == b"[DONE]":
+            return self.end(complete=True)
+        event = _read_event(payload)
+        if event.error is not None and bytes(event.error) not in (b"null", b'""', b"{}"):
+            raise AnswerError("the answer carries an error")
+        finished: list[Answered] = []
+        for position, choice in enumerate(event.choices or ()):
+            index = position if choice.index is None else choice.index
+            parts = self._choices.get(index)
+            if parts is None:
+                parts = self._choices[index] = _ChoiceParts(self._snapshots)
+            for delta in (choice.delta, choice.message):
+                if delta is not None:
+                    _fold(parts, delta)
+            if parts.size > self._limit:
+                raise AnswerError(f"a turn is longer than {self._limit} characters")
+            if choice.finish_reason:
+                if choice.finish_reason == "error":
+                    raise AnswerError("the answer carries an error")
+                parts.finished = True
+                if parts.changed:
+                    finished.append(_answered(parts, True))
+        return finished
+
+    def end(self, complete: bool) -> list[Answered]:
+        """The choices not handed out yet; `complete` says whether the provider ended the answer itself."""
+        answers = []
+        for parts in self._choices.values():
+            if parts.changed:
+                answers.append(_answered(parts, complete or parts.finished))
+        return answers
+
+
+def _read_event(payload: bytes) -> _Event:
+    try:
+        return _decode_event(payload)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        pass
+    # Rare: a surrogate pair split over two fragments (msgspec refuses it), or values of unexpected types.
+    try:
+        loose = json.loads(payload)
+        for choice in loose.get("choices") or ():
+            for part in (choice.get("delta"), choice.get("message")):
+                for name in ("content", "reasoning_content", "reasoning"):
+                    if part and not isinstance(part.get(name), str | None):
+                        part[name] = _loose_text(part[name])
+        return _loose_event(loose)
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
+        raise AnswerError(f"an event that cannot be read ({type(error).__name__})") from None
+
+
+def _loose_text(value: object) -> str:
+    if isinstance(value, list):
+        return "".join(str(part.get("text") or "") for part in value if isinstance(part, dict))
+    return ""
+
+
+def _loose_event(loose: dict[str, object]) -> _Event:
+    choices = loose.get("choices")
+    event = _Event([], Raw(_encode(loose["error"])) if loose.get("error") else None)
+    for item in choices if isinstance(choices, list) else ():
+        choice = _Choice(index=item.get("index"), finish_reason=item.get("finish_reason"))
+        choice.delta = _loose_delta(item.get("delta"))
+        choice.message = _loose_delta(item.get("message"))
+        assert event.choices is not None
+        event.choices.append(choice)
+    return event
+
+
+def _loose_delta(item: dict[str, object] | None) -> _Delta | None:
+    if not isinstance(item, dict):
+        return None
+    details = item.get("reasoning_details")
+    calls = item.get("tool_calls")
+    return _Delta(
+        content=_str(item.get("content")),
+        reasoning_content=_str(item.get("reasoning_content")),
+        reasoning=_str(item.get("reasoning")),
+        reasoning_details=(
+            [Raw(json.dumps(part).encode()) for part in details] if isinstance(details, list) else None
+        ),
+        tool_calls=[_loose_call(call) for call in calls] if isinstance(calls, list) else None,
+    )
+
+
+def _loose_call(call: dict[str, object]) -> _CallDelta:
+    index = call.get("index")
+    function = call.get("function")
+    delta = _FunctionDelta()
+    if isinstance(function, dict):
+        arguments = function.get("arguments")
+        delta.name = _str(function.get("name"))
+        delta.arguments = json.dumps(arguments) if isinstance(arguments, dict | list) else _str(arguments)
+    return _CallDelta(index if isinstance(index, int) else None, _str(call.get("id")), delta)
+
+
+def _str(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _fold(parts: _ChoiceParts, delta: _Delta) -> None:
+    # What follows the finish reason is usually empty (usage events); it is no other turn then.
+    parts.changed = parts.changed or not parts.finished or bool(delta.content or delta.reasoning_content)
+    for name, fragment in (
+        ("reasoning_content", delta.reasoning_content),
+        ("reasoning", delta.reasoning),
+    ):
+        if fragment is not None:
+            text = parts.texts.get(name)
+            if text is None:
+                text = parts.texts[name] = _Text()
+            parts.size += text.add(fragment, parts.mode)
+    for item in delta.reasoning_details or ():
+        _fold_detail(parts, item)
+    if delta.content:
+        parts.size += parts.content.add(delta.content, parts.mode)
+    for call in delta.tool_calls or ():
+        _fold_call(parts, call)
+    if delta.function_call is not None:
+        _fold_call(parts, _CallDelta(0, None, delta.function_call))
+
+
+def _fold_call(parts: _ChoiceParts, delta: _CallDelta) -> None:
+    function = delta.function or _FunctionDelta()
+    call = _open_call(parts.calls, delta, function)
+    if call is None:
+        call = _CallParts(delta.index, delta.id or "")
+        parts.calls.append(call)
+    elif not call.id and delta.id:
+        call.id = delta.id
+    if function.name and not call.name:
+        call.name = function.name
+    if function.arguments:
+        call.arguments.append(function.arguments)
+        parts.size += len(function.arguments)
+
+
+def _open_call(calls: list[_CallParts], delta: _CallDelta, function: _FunctionDelta) -> _CallParts | None:
+    """The call that a fragment continues; None where it begins a new one."""
+    if delta.index is None:
+        if delta.id:
+            return next((call for call in reversed(calls) if call.id == delta.id), None)
+        if function.name and calls and calls[-1].name and calls[-1].has_whole_arguments():
+            return None
+        return calls[-1] if calls else None
+    call = next((call for call in reversed(calls) if call.index == delta.index), None)
+    if call is None or not delta.id or not call.id or delta.id == call.id:
+        return call
+    # An index used again: another call if it brings its own name and the one before is whole, else the same
+    # call whose id changed in mid-stream.
+    return None if function.name and call.has_whole_arguments() else call
+
+
+def _fold_detail(parts: _ChoiceParts, item: Raw) -> None:
+    """Fragments with the same index, id and type are one item; its text grows, other values are kept."""
+    raw = bytes(item)
+    try:
+        members = _decode_item(raw)
+    except (msgspec.MsgspecError, UnicodeError):
+        parts.single[("opaque", len(parts.single))] = raw
+        parts.size += len(raw)
+        return
+    parts.size += len(raw)
+    index = bytes(members["index"]) if "index" in members else b""
+    key: tuple[object, ...] = (index, bytes(members["type"]) if "type" in members else b"")
+    if not index:
+        key = (*key, bytes(members["id"]) if "id" in members else b"")
+    known = parts.details.get(key)
+    if known is None:
+        parts.details[key] = members
+        parts.single[key] = raw
+        parts.detail_texts[key] = {}
+        for name in ("text", "summary"):
+            if (text := _text(members.get(name))) is not None:
+                parts.detail_texts[key][name] = _Text()
+                parts.detail_texts[key][name].add(text, parts.mode)
+        return
+    texts = parts.detail_texts[key]
+    before = {name: text.value() for name, text in texts.items()}
+    for name, value in members.items():
+        fragment = _text(value) if name in ("text", "summary") else None
+        if fragment is not None:
+            texts.setdefault(name, _Text()).add(fragment, parts.mode)
+            known.setdefault(name, value)
+        elif name not in known or bytes(known[name]) == b"null":
+            known[name] = value
+    if {name: text.value() for name, text in texts.items()} != before or bytes(raw) != parts.single.get(key):
+        parts.single.pop(key, None)
+
+
+def _text(value: Raw | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        return _decode_str(value)
+    except (msgspec.MsgspecError, UnicodeError):
+        return None
+
+
+def _answered(parts: _ChoiceParts, complete: bool) -> Answered:
+    parts.changed = False
+    fields = {name: _json(text.value()) for name, text in parts.texts.items()}
+    keys = list(parts.details) + [key for key in parts.single if key not in parts.details]
+    if keys:
+        fields["reasoning_details"] = b"[%b]" % b",".join(_detail(parts, key) for key in keys)
+    calls = tuple(Call(call.id, call.name, "".join(call.arguments)) for call in parts.calls)
+    return Answered(Turn(_joined(parts.content.value()), calls), fields, complete)
+
+
+def _detail(parts: _ChoiceParts, key: tuple[object, ...]) -> bytes:
+    if key in parts.single:
+        return parts.single[key]
+    texts = parts.detail_texts[key]
+    members = (
+        b"%b:%b" % (_encode(name), _json(texts[name].value()) if name in texts else bytes(value))
+        for name, value in parts.details[key].items()
+    )
+    return b"{%b}" % b",".join(members)
+
+
+def _joined(text: str) -> str:
+    """Text with surrogate pairs joined that came in two fragments."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+
+
+def _json(text: str) -> bytes:
+    try:
+        return _encode(text)
+    except (UnicodeError, msgspec.MsgspecError):
+        pass
+    try:
+        return _encode(_joined(text))
+    except (UnicodeError, msgspec.MsgspecError):
+        # A lone surrogate cannot be sent back: no provider could parse the request.
+        raise AnswerError("the reasoning holds half a character") from None

@@ -1,0 +1,240 @@
+"""Chat completions requests: what a body says, and how reasoning is written into it.
+
+Source of the format: https://platform.openai.com/docs/api-reference/chat/create; the reasoning fields are the
+providers' own (providers.toml). Every message is opened on its own, so that one odd message does not hide the
+others: it then counts as an opaque message and is carried over as it came.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from reasoning_fix.dialects.splice import set_in_messages
+from reasoning_fix.turns import Call, Other, Turn
+
+REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_details")
+_SYSTEM_ROLES = ("system", "developer")
+
+Raw = msgspec.Raw
+_EMPTY = Raw(b"")
+
+
+class NotChatError(ValueError):
+    """The body is no chat request that can be read; the text says why."""
+
+
+class _Message(msgspec.Struct):
+    role: Raw = _EMPTY
+    content: Raw = _EMPTY
+    tool_calls: Raw = _EMPTY
+    function_call: Raw = _EMPTY
+    reasoning_content: Raw = _EMPTY
+    reasoning: Raw = _EMPTY
+    reasoning_details: Raw = _EMPTY
+    prefix: Raw = _EMPTY
+    partial: Raw = _EMPTY
+
+
+class _Part(msgspec.Struct):
+    text: str
+    type: str = "text"
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: Raw = _EMPTY
+
+
+class _ToolCall(msgspec.Struct):
+    id: str | None = None
+    function: _Function = msgspec.field(default_factory=_Function)
+    custom: Raw = _EMPTY
+
+
+class ChatRequest(msgspec.Struct):
+    """A chat request as read.
+
+    `own` holds, by message index, the reasoning fields a client sent, as JSON; `continued` the index of a last
+    assistant message that the model is asked to continue (`prefix`, `partial`), or None.
+    """
+
+    model: str
+    has_tools: bool
+    system: str
+    messages: list[Turn | Other | None]
+    own: dict[int, dict[str, bytes]]
+    continued: int | None
+    parameters: dict[str, Raw]
+
+
+_decode_body = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_messages = msgspec.json.Decoder(list[_Message]).decode
+_decode_items = msgspec.json.Decoder(list[Raw]).decode
+_decode_message = msgspec.json.Decoder(_Message).decode
+_decode_str = msgspec.json.Decoder(str).decode
+_decode_part = msgspec.json.Decoder(_Part).decode
+_decode_calls = msgspec.json.Decoder(list[_ToolCall]).decode
+_decode_function = msgspec.json.Decoder(_Function).decode
+_Unreadable = (msgspec.MsgspecError, UnicodeError, RecursionError)
+
+
+def read_request(body: bytes) -> ChatRequest:
+    """Read a request body; raises NotChatError where it is none."""
+    try:
+        top = _decode_body(body)
+        raw_messages = top["messages"]
+    except KeyError:
+        raise NotChatError("the body has no messages") from None
+    except _Unreadable as error:
+        raise NotChatError(f"the body is no JSON object ({type(error).__name__})") from None
+    model = _string(top.get("model", _EMPTY)) or ""
+    request = ChatRequest(model, _is_filled(top.get("tools", _EMPTY)), "", [], {}, None, top)
+    system: list[str] = []
+    for index, message in enumerate(_open_messages(raw_messages)):
+        role = _string(message.role)
+        if role == "assistant":
+            request.messages.append(_read_turn(message))
+            if own := _own_fields(message):
+                request.own[index] = own
+        elif role in _SYSTEM_ROLES:
+            request.messages.append(None)
+            system.append(_text(message.content)[0])
+        else:
+            text, attachments = _text(message.content)
+            request.messages.append(Other(role or "?", text, attachments))
+    request.system = "\n".join(system)
+    last = len(request.messages) - 1
+    if last >= 0 and isinstance(request.messages[last], Turn) and (_is_true(message.prefix, message.partial)):
+        request.continued = last
+    return request
+
+
+def write_request(body: bytes, changes: Mapping[int, Mapping[str, bytes]]) -> bytes:
+    """The body with reasoning fields set in some messages; every other byte as it came.
+
+    Raises SpliceError where a repeated member name leaves doubt.
+    """
+    return set_in_messages(body, changes)
+
+
+def parameter(parameters: Mapping[str, Raw], path: tuple[str, ...]) -> object:
+    """The value at a path of keys in the request's parameters; None where there is none."""
+    raw = parameters.get(path[0])
+    if raw is None:
+        return None
+    try:
+        value: object = msgspec.json.decode(raw)
+    except _Unreadable:
+        return None
+    for key in path[1:]:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value
+
+
+def _open_messages(raw: Raw) -> list[_Message]:
+    try:
+        return _decode_messages(raw)
+    except _Unreadable:
+        pass
+    try:
+        items = _decode_items(raw)
+    except _Unreadable as error:
+        raise NotChatError(f"messages is no array ({type(error).__name__})") from None
+    messages = []
+    for item in items:
+        try:
+            messages.append(_decode_message(item))
+        except _Unreadable:
+            messages.append(_Message(content=item))
+    return messages
+
+
+def _read_turn(message: _Message) -> Turn:
+    text, attachments = _text(message.content)
+    if attachments:
+        text += attachments.decode("utf-8", "replace")
+    return Turn(text, _read_calls(message))
+
+
+def _read_calls(message: _Message) -> tuple[Call, ...]:
+    if bytes(message.function_call)[:1] == b"{":
+        try:
+            legacy = _decode_function(message.function_call)
+            return (Call("", legacy.name or "", _arguments(legacy.arguments)),)
+        except _Unreadable:
+            return (Call("", "", _bytes_as_text(message.function_call)),)
+    if bytes(message.tool_calls)[:1] != b"[":
+        return ()
+    try:
+        calls = _decode_calls(message.tool_calls)
+    except _Unreadable:
+        return (Call("", "", _bytes_as_text(message.tool_calls)),)
+    return tuple(
+        Call(
+            call.id or "",
+            call.function.name or "",
+            _arguments(call.function.arguments) or _bytes_as_text(call.custom),
+        )
+        for call in calls
+    )
+
+
+def _arguments(raw: Raw) -> str:
+    text = _string(raw)
+    return _bytes_as_text(raw) if text is None else text
+
+
+def _text(content: Raw) -> tuple[str, bytes]:
+    """Text of a content value, and the bytes of whatever in it is no text."""
+    raw = bytes(content)
+    if raw in (b"", b"null"):
+        return "", b""
+    if raw[:1] == b'"':
+        text = _string(content)
+        return ("", raw) if text is None else (text, b"")
+    if raw[:1] != b"[":
+        return "", raw
+    texts: list[str] = []
+    attachments: list[bytes] = []
+    for part in _decode_items(content):
+        try:
+            texts.append(_decode_part(part).text)
+        except _Unreadable:
+            if (text := _string(part)) is not None:
+                texts.append(text)
+            else:
+                attachments.append(bytes(part))
+    return "".join(texts), b"".join(attachments)
+
+
+def _own_fields(message: _Message) -> dict[str, bytes]:
+    own: dict[str, bytes] = {}
+    if message.reasoning_content is not _EMPTY:
+        own["reasoning_content"] = bytes(message.reasoning_content)
+    if message.reasoning is not _EMPTY:
+        own["reasoning"] = bytes(message.reasoning)
+    if message.reasoning_details is not _EMPTY:
+        own["reasoning_details"] = bytes(message.reasoning_details)
+    return own
+
+
+def _string(raw: Raw) -> str | None:
+    try:
+        return _decode_str(raw)
+    except _Unreadable:
+        return None
+
+
+def _bytes_as_text(raw: Raw) -> str:
+    return bytes(raw).decode("utf-8", "replace")
+
+
+def _is_filled(raw: Raw) -> bool:
+    value = bytes(raw)
+    return value[:1] == b"[" and bool(value[1:-1].strip())
+
+
+def _is_true(*raws: Raw) -> bool:
+    return any(bytes(raw) == b"true" for raw in raws)

@@ -1,0 +1,315 @@
+"""The door for mitmproxy: options and hooks, each a few lines; what they decide is decided elsewhere."""
+
+import logging
+import weakref
+from pathlib import Path
+
+import platformdirs
+from mitmproxy import ctx, exceptions, http, tls
+from mitmproxy.addonmanager import Loader
+from mitmproxy.log import ALERT
+
+from reasoning_fix import fallback, providers
+from reasoning_fix.dialects.chat_completions import NotChatError
+from reasoning_fix.dialects.splice import SpliceError
+from reasoning_fix.providers import Provider, ProviderTableError, Table
+from reasoning_fix.recording import Exchange, Tap
+from reasoning_fix.restoring import Caller, Report, restore
+from reasoning_fix.store import Store
+from reasoning_fix.store.memory import MemoryStore
+from reasoning_fix.store.sealing import Installation
+from reasoning_fix.store.sqlite import open_store
+
+logger = logging.getLogger(__name__)
+
+MARK = ":adhesive_bandage:"
+_DECRYPT_MODES = ("providers", "all")
+_CREDENTIALS = ("authorization", "x-api-key", "api-key")
+_ANONYMOUS = ("", "public")
+# Headers by which clients name a conversation: evidence where they come, never identity.
+_SESSION_HEADERS = ("x-opencode-session", "x-claude-code-session-id", "x-session-id", "session-id")
+_AGENT_HEADER = "x-claude-code-agent-id"
+
+# Requests on their way. Keyed by the flow itself and kept here, so that it outlives a reload of the script.
+_exchanges: "weakref.WeakKeyDictionary[http.HTTPFlow, Exchange]" = weakref.WeakKeyDictionary()
+
+
+class Interceptor:
+    """Records the reasoning in answers of known providers and restores it in later requests."""
+
+    name = "reasoning_fix"
+
+    def __init__(self) -> None:
+        self._table: Table = providers.load()
+        self._store: Store | None = None
+        self._installation: Installation | None = None
+        self._decrypt_all = False
+
+    def load(self, loader: Loader) -> None:
+        loader.add_option(
+            "reasoning_fallback",
+            str,
+            fallback.AUTO,
+            "What to put where a provider demands reasoning that nobody recorded: auto (what the provider's "
+            "rule accepts) or none.",
+        )
+        loader.add_option(
+            "reasoning_store",
+            str,
+            "",
+            "Path of the file that keeps recorded turns; memory keeps them only while the proxy runs. "
+            "Default: turns.sqlite3 in the user data directory.",
+        )
+        loader.add_option(
+            "reasoning_keep_days", str, "30", "Recorded turns older than this are erased (days)."
+        )
+        loader.add_option(
+            "reasoning_keep_megabytes",
+            str,
+            "512",
+            "When the store is larger than this (megabytes), its oldest turns are erased.",
+        )
+        loader.add_option(
+            "reasoning_providers",
+            str,
+            "",
+            "TOML file with providers and gateways of your own. Default: providers.toml in the user config "
+            "directory, where there is one.",
+        )
+        loader.add_option(
+            "reasoning_decrypt",
+            str,
+            "providers",
+            "Which TLS connections are decrypted: providers (only hosts of the provider table) or all.",
+        )
+
+    def configure(self, updated: set[str]) -> None:
+        if "reasoning_fallback" in updated:
+            _one_of("reasoning_fallback", ctx.options.reasoning_fallback, fallback.MODES)
+        if "reasoning_decrypt" in updated:
+            _one_of("reasoning_decrypt", ctx.options.reasoning_decrypt, _DECRYPT_MODES)
+            self._decrypt_all = ctx.options.reasoning_decrypt == "all"
+            if self._decrypt_all:
+                logger.log(ALERT, "reasoning_decrypt=all: connections to every host are decrypted.")
+        for name in ("reasoning_keep_days", "reasoning_keep_megabytes"):
+            if name in updated:
+                _positive(name, getattr(ctx.options, name))
+        if "reasoning_providers" in updated:
+            self._table = _load_table(ctx.options.reasoning_providers)
+        if self._store is not None and updated & {
+            "reasoning_store",
+            "reasoning_keep_days",
+            "reasoning_keep_megabytes",
+        }:
+            self._close()
+            self._open()
+        if "stream_large_bodies" in updated and ctx.options.stream_large_bodies:
+            logger.log(ALERT, "stream_large_bodies is set: requests larger than it cannot be repaired.")
+
+    def running(self) -> None:
+        if self._store is None:
+            self._open()
+        logger.info(
+            "reasoning-fix is ready: %d provider hosts, fallback %s, turns in %s.",
+            len(self._table.hosts()),
+            ctx.options.reasoning_fallback,
+            "memory" if isinstance(self._store, MemoryStore) else _store_path(),
+        )
+
+    def done(self) -> None:
+        self._close()
+
+    def tls_clienthello(self, data: tls.ClientHelloData) -> None:
+        if self._decrypt_all:
+            return
+        address = data.context.server.address
+        asked = address[0] if address else ""
+        mode = data.context.client.proxy_mode.type_name
+        name = asked if mode == "reverse" else data.client_hello.sni or asked
+        if self._table.provider(name) is None:
+            data.ignore_connection = True
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        if flow.response or flow.error or self._decrypt_all or self._is_own_page(flow):
+            return
+        if self._route(flow) is None:
+            flow.request.stream = True
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        if flow.response or flow.error or not flow.live or flow.request.raw_content is None:
+            return
+        provider = self._route(flow)
+        if provider is None:
+            return
+        host = _host(flow)
+        try:
+            self._repair(flow, provider, host)
+        except (NotChatError, SpliceError) as error:
+            logger.info("%s: request forwarded untouched: %s", host, error)
+        except Exception as fault:
+            logger.warning("%s: request forwarded untouched: %s in reasoning-fix", host, type(fault).__name__)
+            logger.debug("fault while restoring", exc_info=fault)
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        if flow.response is None:
+            return
+        content_type = flow.response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        exchange = _exchanges.pop(flow, None)
+        streamed = content_type == "text/event-stream"
+        if exchange is not None and flow.response.status_code == 200:
+            if streamed or content_type.endswith("json"):
+                length = flow.response.headers.get("content-length", "")
+                flow.response.stream = Tap(
+                    exchange,
+                    flow.response.headers.get("content-encoding", ""),
+                    streamed,
+                    int(length) if length.isdecimal() else None,
+                )
+        elif streamed or (
+            not self._decrypt_all and not self._is_own_page(flow) and self._route(flow) is None
+        ):
+            flow.response.stream = True
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        self._finish(flow, complete=True)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        self._finish(flow, complete=False)
+
+    def _finish(self, flow: http.HTTPFlow, complete: bool) -> None:
+        if flow.response is None or not isinstance(flow.response.stream, Tap):
+            return
+        tap = flow.response.stream
+        tap.finish(complete)
+        view = tap.view()
+        if view is not None and flow.response.raw_content is None:
+            flow.response.raw_content = view
+
+    def _repair(self, flow: http.HTTPFlow, provider: Provider, host: str) -> None:
+        if self._store is None:
+            self._open()
+        assert self._store is not None and self._installation is not None
+        try:
+            body = flow.request.content
+        except ValueError:
+            raise NotChatError("its body does not decompress") from None
+        session = _session(flow.request.headers)
+        credential = _credential(flow, provider, session)
+        caller = Caller(self._installation.scope(credential), provider, host, session)
+        restored = restore(body or b"", caller, self._table, self._store, ctx.options.reasoning_fallback)
+        _exchanges[flow] = restored.exchange
+        if restored.body is not None:
+            flow.request.content = restored.body
+            _tell(flow, host, restored.report)
+
+    def _route(self, flow: http.HTTPFlow) -> Provider | None:
+        """The provider whose chat endpoint a request goes to; None for all other traffic."""
+        for host in (flow.request.pretty_host, flow.request.host):
+            provider = self._table.provider(host)
+            if provider is not None:
+                dialect = self._table.dialect(provider, flow.request.method, flow.request.path)
+                return provider if dialect == "chat_completions" else None
+        return None
+
+    def _is_own_page(self, flow: http.HTTPFlow) -> bool:
+        return bool(ctx.options.onboarding) and flow.request.pretty_host == ctx.options.onboarding_host
+
+    def _open(self) -> None:
+        directory = Path(platformdirs.user_data_dir("reasoning-fix", appauthor=False))
+        path = _store_path()
+        if path is None:
+            self._store = MemoryStore()
+        else:
+            directory = path.parent
+            self._store = open_store(
+                path,
+                keep_days=_positive("reasoning_keep_days", ctx.options.reasoning_keep_days),
+                keep_megabytes=_positive("reasoning_keep_megabytes", ctx.options.reasoning_keep_megabytes),
+            )
+        self._installation = Installation.load(directory)
+
+    def _close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+
+def _store_path() -> Path | None:
+    given: str = ctx.options.reasoning_store
+    if given == "memory":
+        return None
+    if given:
+        return Path(given).expanduser()
+    return Path(platformdirs.user_data_dir("reasoning-fix", appauthor=False)) / "turns.sqlite3"
+
+
+def _load_table(given: str) -> Table:
+    path = Path(given).expanduser() if given else _default_providers()
+    if not given and not path.is_file():
+        return providers.load()
+    if not path.is_file():
+        raise _options_error(f"reasoning_providers: there is no file {given!r}; give a TOML file.")
+    try:
+        return providers.load(path)
+    except (ProviderTableError, OSError) as error:
+        raise _options_error(f"reasoning_providers: {error}") from error
+
+
+def _default_providers() -> Path:
+    return Path(platformdirs.user_config_dir("reasoning-fix", appauthor=False)) / "providers.toml"
+
+
+def _options_error(text: str) -> exceptions.OptionsError:
+    return exceptions.OptionsError(text)  # type: ignore[no-untyped-call]
+
+
+def _one_of(name: str, given: str, allowed: tuple[str, ...]) -> None:
+    if given not in allowed:
+        raise _options_error(f"{name}: {given!r} was given; allowed are {', '.join(allowed)}.")
+
+
+def _positive(name: str, given: str) -> int:
+    if not given.isdecimal() or int(given) < 1:
+        raise _options_error(f"{name}: {given!r} was given; a whole number from 1 up is allowed.")
+    return int(given)
+
+
+def _host(flow: http.HTTPFlow) -> str:
+    return flow.request.pretty_host.lower()
+
+
+def _session(headers: http.Headers) -> str:
+    named = [headers[name] for name in _SESSION_HEADERS if headers.get(name)]
+    if named and headers.get(_AGENT_HEADER):
+        named.append(headers[_AGENT_HEADER])
+    return "\n".join(named)
+
+
+def _credential(flow: http.HTTPFlow, provider: Provider, session: str) -> str:
+    """What a scope is made of: the key itself, whichever header carries it.
+
+    Without one (free tiers), the conversation or the client's address keeps people apart.
+    """
+    for name in _CREDENTIALS:
+        value = flow.request.headers.get(name, "").strip()
+        if value.lower().startswith("bearer "):
+            value = value[7:].strip()
+        if value.lower() not in _ANONYMOUS:
+            return str(value)
+    peer = flow.client_conn.peername
+    return f"anonymous\n{provider.name}\n{session or (peer[0] if peer else '')}"
+
+
+def _tell(flow: http.HTTPFlow, host: str, report: Report) -> None:
+    """Say what was done to a flow: in the log, and on the flow for people who look at it."""
+    text = report.text()
+    logger.info("%s %s: %s", host, report.model, text, extra={"client": flow.client_conn.peername})
+    flow.comment = f"{flow.comment}; {text}" if flow.comment else text
+    flow.marked = flow.marked or MARK
+    flow.metadata["reasoning_fix"] = {
+        "restored": report.restored,
+        "wanted": report.wanted,
+        "filled": report.filled,
+        "evidence": dict(report.evidence),
+        "grown": report.grown,
+    }

@@ -1,0 +1,490 @@
+"""Which recorded turn is this message? Candidates in, verdict and evidence out.
+
+The turns of one history are matched together, in order, and each recorded turn is used for one place only.
+Evidence, strongest first: the same context before it and the same turn; the same tool-call ids on calls that
+agree; the same turn with a neighbour that agrees; the same, distinctive turn that is on record once. Anything
+weaker is no match: a placeholder does less harm than another turn's thoughts.
+
+Contexts heal: where a client altered a turn (trimmed, split, reasoning moved into the text) that was
+recognised all the same, the context of the turns after it goes on with the turn as recorded. Nothing here does
+I/O of its own: `Lookup` is handed in. Lookups are batched: one for the places, and a second one only where a
+turn has no place on record. O(turns + candidates).
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from reasoning_fix.store import Record
+from reasoning_fix.turns import NONE, Fingerprints, History, Slot
+
+# A turn together with the message before it must say this much (characters) before the pair is evidence:
+# "ok" / "Done." is said in every conversation.
+_NEIGHBOUR_WEIGHT = 16
+# A turn alone must say this much before it is distinctive without any other evidence.
+_DISTINCTIVE_TEXT = 40
+_DISTINCTIVE_CALL = 8
+
+BY_CONTEXT = "context"
+BY_ID = "tool-call id"
+BY_NEIGHBOUR = "neighbouring turn"
+BY_TURN = "distinctive turn"
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """The sealed part of a record: its reasoning fields as JSON values, visible text and tool-call ids."""
+
+    fields: dict[str, bytes]
+    text: str
+    ids: tuple[str, ...]
+
+
+class Lookup(Protocol):
+    def at(self, places: Collection[bytes]) -> list[Record]: ...
+
+    def related(
+        self, *, contexts: Collection[bytes], turns: Collection[bytes], ids: Collection[bytes]
+    ) -> list[Record]: ...
+
+    def open(self, record: Record) -> Opened | None: ...
+
+
+class Verdict(msgspec.Struct):
+    """What a message was recognised as.
+
+    `records` are more than one where a client merged turns; `part` marks a further piece of a turn whose
+    reasoning goes to another piece.
+    """
+
+    records: tuple[Record, ...]
+    evidence: str
+    part: bool = False
+
+
+class Conversation(msgspec.Struct, frozen=True):
+    """Evidence from outside the history, fingerprints each: system prompt, conversation header."""
+
+    system: bytes = NONE
+    session: bytes = NONE
+
+
+class Matching(msgspec.Struct):
+    """A verdict per slot (None: no match), and where an answer to this request will stand."""
+
+    verdicts: list[Verdict | None]
+    contexts: list[bytes]
+    context_after: bytes
+    parent: bytes
+    thread: bytes
+
+
+def match(history: History, marks: Fingerprints, lookup: Lookup, conversation: Conversation) -> Matching:
+    """Match every turn of a history."""
+    return _Matcher(history, marks, lookup, conversation).run()
+
+
+class _Matcher:
+    def __init__(
+        self, history: History, marks: Fingerprints, lookup: Lookup, conversation: Conversation
+    ) -> None:
+        self.history = history
+        self.slots = history.slots
+        self.marks = marks
+        self.lookup = lookup
+        self.conversation = conversation
+        self.verdicts: list[Verdict | None] = [None] * len(self.slots)
+        self.contexts: list[bytes] = [NONE] * len(self.slots)
+        self.used: set[bytes] = set()
+        self.pool: dict[bytes, Record] = {}
+        self.by_place: dict[bytes, list[Record]] = defaultdict(list)
+        self.by_context: dict[bytes, list[Record]] = defaultdict(list)
+        self.by_turn: dict[bytes, list[Record]] = defaultdict(list)
+        self.by_call: dict[tuple[bytes, bytes], list[Record]] = defaultdict(list)
+
+    def run(self) -> Matching:
+        if self.slots:
+            self._add(self.lookup.at(self._places()))
+            self._walk()
+            if None in self.verdicts:
+                self._widen()
+        after = self._context_after()
+        last = self._record(len(self.slots) - 1)
+        parent = last.key if last else NONE
+        return Matching(self.verdicts, self.contexts, after, parent, last.thread if last else NONE)
+
+    # Candidates.
+
+    def _places(self) -> list[bytes]:
+        """The places of all turns by the contexts as the client sent them, pieces of a turn joined too."""
+        places = []
+        context = previous = NONE
+        for position, slot in enumerate(self.slots):
+            context = self.marks.context(context, previous, slot.gap)
+            places.append(self.marks.place(context, slot.turn))
+            if len(run := self._run(position)) > 1:
+                places.append(self.marks.place(context, self._joined(run)))
+            previous = slot.turn
+        return places
+
+    def _run(self, position: int) -> range:
+        """The assistant messages that follow one another without anything said in between."""
+        if position and not self.slots[position].gap:
+            return range(0)
+        end = position + 1
+        while end < len(self.slots) and not self.slots[end].gap:
+            end += 1
+        return range(position, end)
+
+    def _joined(self, run: range) -> bytes:
+        text = "".join(self.slots[position].text for position in run).strip()
+        return self.marks.turn(text, tuple(c for position in run for _, c in self.slots[position].calls))
+
+    def _add(self, records: Iterable[Record]) -> None:
+        for record in records:
+            if record.key in self.pool:
+                continue
+            self.pool[record.key] = record
+            self.by_place[record.place].append(record)
+            self.by_context[record.context].append(record)
+            self.by_turn[record.turn].append(record)
+            for pair in record.calls:
+                self.by_call[pair].append(record)
+
+    def _widen(self) -> None:
+        """Look for the turns without a place on record by their other evidence."""
+        open_slots = [(p, slot) for p, slot in enumerate(self.slots) if self.verdicts[p] is None]
+        self._add(
+            self.lookup.related(
+                contexts={self.contexts[position] for position, _ in open_slots},
+                turns={slot.turn for _, slot in open_slots},
+                ids={call_id for _, slot in open_slots for call_id, _ in slot.calls if call_id},
+            )
+        )
+        self._walk(wide=True)
+        if self._match_neighbours() | self._match_distinctive():
+            missing = {self.contexts[p] for p, verdict in enumerate(self.verdicts) if verdict is None}
+            self._settle_contexts()
+            healed = {c for p, c in enumerate(self.contexts) if self.verdicts[p] is None} - missing
+            if healed:
+                self._add(self.lookup.related(contexts=healed, turns=(), ids=()))
+            self._walk(wide=True)
+
+    # One pass over the history, by context and by id.
+
+    def _walk(self, wide: bool = False) -> None:
+        for position, slot in enumerate(self.slots):
+            self._settle_context(position)
+            if self.verdicts[position] is not None:
+                continue
+            verdict = (
+                self._by_place(position, slot)
+                or (wide and self._by_call_ids(position, slot))
+                or (wide and self._by_altered_turn(position, slot))
+            )
+            if verdict:
+                self._settle(position, verdict)
+
+    def _settle(self, position: int, verdict: Verdict) -> None:
+        self.verdicts[position] = verdict
+        self.used.update(record.key for record in verdict.records)
+
+    def _settle_contexts(self) -> None:
+        for position in range(len(self.slots)):
+            self._settle_context(position)
+
+    def _settle_context(self, position: int) -> None:
+        slot = self.slots[position]
+        if position == 0:
+            self.contexts[0] = self.marks.context(NONE, NONE, slot.gap)
+            return
+        verdict = self.verdicts[position - 1]
+        if not slot.gap and verdict is not None and self._shares(position, verdict):
+            self.contexts[position] = self.contexts[position - 1]
+            return
+        self.contexts[position] = self.marks.context(
+            self.contexts[position - 1], self._turn_of(position - 1), slot.gap
+        )
+
+    def _shares(self, position: int, before: Verdict) -> bool:
+        mine = self.verdicts[position]
+        return mine is not None and mine.records == before.records
+
+    def _turn_of(self, position: int) -> bytes:
+        verdict = self.verdicts[position]
+        return verdict.records[-1].turn if verdict else self.slots[position].turn
+
+    def _context_after(self) -> bytes:
+        if not self.slots:
+            return self.marks.context(NONE, NONE, self.history.tail)
+        last = len(self.slots) - 1
+        return self.marks.context(self.contexts[last], self._turn_of(last), self.history.tail)
+
+    def _record(self, position: int) -> Record | None:
+        if 0 <= position < len(self.slots) and (verdict := self.verdicts[position]):
+            return verdict.records[-1]
+        return None
+
+    def _by_place(self, position: int, slot: Slot) -> Verdict | None:
+        context = self.contexts[position]
+        run = self._run(position)
+        if len(run) > 1 and all(self.verdicts[p] is None for p in run):
+            joined = self._choose(
+                self.by_place.get(self.marks.place(context, self._joined(run)), ()), position, True
+            )
+            if joined:
+                self._settle_pieces(run, joined)
+                return self.verdicts[position]
+        found = self.by_place.get(self.marks.place(context, slot.turn), ())
+        record = self._choose(found, position, newest=True)
+        return Verdict((record,), BY_CONTEXT) if record else None
+
+    def _settle_pieces(self, run: range, record: Record) -> None:
+        """A turn in pieces gets its reasoning once: on the piece with its calls, which every rule names."""
+        anchor = next((p for p in run if self.slots[p].calls), run[0])
+        for position in run:
+            self._settle(position, Verdict((record,), BY_CONTEXT, part=position != anchor))
+
+    def _by_call_ids(self, position: int, slot: Slot) -> Verdict | None:
+        if not slot.calls or not any(call_id for call_id, _ in slot.calls):
+            return None
+        found: list[Record] = []
+        at = 0
+        part = False
+        while at < len(slot.calls):
+            pair = slot.calls[at]
+            candidates = [
+                record
+                for record in self.by_call.get(pair, ())
+                if _covers(record, slot.calls[at:]) and self._supported(record, position, slot, found)
+            ]
+            record = self._choose(candidates, position, newest=False, reuse=True)
+            if record is None:
+                return None
+            step = _overlap(record, slot.calls[at:])
+            if record.key in self.used:
+                part = True
+                if not self._is_piece(record, position):
+                    return None
+            found.append(record)
+            at += step
+        return Verdict(tuple(found), BY_ID, part=part)
+
+    def _supported(self, record: Record, position: int, slot: Slot, found: list[Record]) -> bool:
+        """Ids that count up repeat in every conversation: they need the context or a neighbour beside them."""
+        if not slot.counted_ids:
+            return True
+        if found:
+            return record.parent == found[-1].key
+        before = self._record(position - 1)
+        return (
+            record.context == self.contexts[position]
+            or (before is not None and record.parent == before.key)
+            or self._same_neighbour(record, slot)
+        )
+
+    def _is_piece(self, record: Record, position: int) -> bool:
+        """Whether a used record may go on here: another piece of the same turn holds its reasoning."""
+        holder = self._record(position - 1)
+        return holder is not None and holder.key == record.key
+
+    def _by_altered_turn(self, position: int, slot: Slot) -> Verdict | None:
+        """Under the very same context: a turn cut short, or one whose text a client added to."""
+        candidates = [
+            record
+            for record in self.by_context.get(self.contexts[position], ())
+            if self._is_altered(record, slot)
+        ]
+        record = self._choose(candidates, position, newest=True)
+        return Verdict((record,), BY_CONTEXT) if record else None
+
+    def _is_altered(self, record: Record, slot: Slot) -> bool:
+        recorded = tuple(call for _, call in record.calls)
+        sent = tuple(call for _, call in slot.calls)
+        if sent and tuple(i for i, _ in record.calls) == tuple(i for i, _ in slot.calls):
+            return True
+        opened = self.lookup.open(record)
+        if opened is None:
+            return False
+        if not record.complete:
+            return recorded[: len(sent)] == sent and _one_continues_other(opened.text, slot.text)
+        if recorded != sent:
+            return False
+        if slot.text and opened.text and opened.text.startswith(slot.text):
+            return True
+        if opened.text:
+            return opened.text in slot.text
+        return bool(sent) or (bool(slot.text) and _holds_reasoning(slot.text, opened))
+
+    # Weaker evidence, for what is left.
+
+    def _match_neighbours(self) -> bool:
+        """Same turn, and the recorded turn before or after it agrees, or the message just before it."""
+        candidates = [
+            [r for r in self.by_turn.get(slot.turn, ()) if r.key not in self.used and not self._vetoed(r)]
+            if self.verdicts[position] is None
+            else []
+            for position, slot in enumerate(self.slots)
+        ]
+        backward = self._chain(candidates, range(len(self.slots)), -1)
+        forward = self._chain(candidates, range(len(self.slots) - 1, -1, -1), 1)
+        found = False
+        for position, slot in enumerate(self.slots):
+            records = [r for r in candidates[position] if r.key not in self.used]
+            if not records:
+                continue
+            length = {
+                r.key: backward[position].get(r.key, 0) + forward[position].get(r.key, 0) for r in records
+            }
+            longest = max(length.values())
+            if longest:
+                best = [r for r in records if length[r.key] == longest]
+            else:
+                best = [r for r in records if self._same_neighbour(r, slot)]
+            record = self._choose(best, position, newest=False)
+            if record:
+                self._settle(position, Verdict((record,), BY_NEIGHBOUR))
+                found = True
+        return found
+
+    def _chain(
+        self, candidates: list[list[Record]], order: Sequence[int], step: int
+    ) -> list[dict[bytes, int]]:
+        """How many turns in a row, in one direction, agree with each candidate by who was whose parent."""
+        lengths: list[dict[bytes, int]] = [{} for _ in self.slots]
+        for position in order:
+            if not 0 <= (neighbour := position + step) < len(self.slots):
+                continue
+            settled = self._record(neighbour)
+            near = [settled] if settled else candidates[neighbour]
+            bonus = len(self.slots) if settled else 1
+            if step < 0:
+                keys = {r.key: r for r in near}
+                links = [(r, keys.get(r.parent)) for r in candidates[position] if r.parent]
+            else:
+                parents = {r.parent: r for r in near if r.parent}
+                links = [(r, parents.get(r.key)) for r in candidates[position]]
+            for record, linked in links:
+                if linked is not None:
+                    lengths[position][record.key] = bonus + lengths[neighbour].get(linked.key, 0)
+        return lengths
+
+    def _same_neighbour(self, record: Record, slot: Slot) -> bool:
+        return (
+            bool(slot.before)
+            and record.before == slot.before
+            and slot.weight + slot.before_weight >= _NEIGHBOUR_WEIGHT
+        )
+
+    def _match_distinctive(self) -> bool:
+        found = False
+        for position, slot in enumerate(self.slots):
+            if self.verdicts[position] is not None or not _is_distinctive(slot):
+                continue
+            all_records = [r for r in self.by_turn.get(slot.turn, ()) if not self._vetoed(r)]
+            if not all_records or len({r.thought for r in all_records}) > 1:
+                continue
+            unused = [r for r in all_records if r.key not in self.used]
+            if unused and not self._other_ids(unused[-1], slot):
+                self._settle(position, Verdict((unused[-1],), BY_TURN))
+                found = True
+        return found
+
+    def _vetoed(self, record: Record) -> bool:
+        """Weak evidence does not reach from one conversation, by its own header, into another."""
+        mine = self.conversation.session
+        return bool(mine and record.session and record.session != mine)
+
+    def _other_ids(self, record: Record, slot: Slot) -> bool:
+        """Ids of the same make that differ: the same call, made in another turn."""
+        if slot.counted_ids or not slot.ids:
+            return False
+        opened = self.lookup.open(record)
+        if opened is None or len(opened.ids) != len(slot.ids):
+            return False
+        return any(
+            theirs != mine and _make(theirs) == _make(mine)
+            for theirs, mine in zip(opened.ids, slot.ids, strict=True)
+        )
+
+    # Ties.
+
+    def _choose(
+        self, records: Iterable[Record], position: int, newest: bool, reuse: bool = False
+    ) -> Record | None:
+        """The one record that is meant, or None where different reasonings remain.
+
+        `newest` allows the last of several answers to the very same context: an answer generated again.
+        """
+        left = [r for r in records if reuse or r.key not in self.used]
+        if len(left) < 2:
+            return left[0] if left else None
+        slot = self.slots[position]
+        before = self._record(position - 1)
+        ids = tuple(call_id for call_id, _ in slot.calls)
+        preferences: list[Callable[[Record], bool]] = [
+            lambda r: bool(ids) and tuple(i for i, _ in r.calls) == ids,
+            lambda r: before is not None and r.parent == before.key,
+            lambda r: r.key in self._parents_of_next(position),
+            lambda r: bool(self.conversation.session) and r.session == self.conversation.session,
+            lambda r: bool(self.conversation.system) and r.system == self.conversation.system,
+        ]
+        for prefers in preferences:
+            if len({r.thought for r in left}) == 1:
+                break
+            left = [r for r in left if prefers(r)] or left
+        latest = max(left, key=lambda r: r.created)
+        rest = [r for r in left if r.thought != latest.thought]
+        if not rest:
+            return latest
+        # Generated again means asked again after the other answer had come. Answers that were under way at
+        # the same time (parallel conversations, n > 1) cannot be told apart.
+        if newest and all(latest.asked >= r.created for r in rest):
+            return latest
+        return None
+
+    def _parents_of_next(self, position: int) -> set[bytes]:
+        if position + 1 >= len(self.slots):
+            return set()
+        if settled := self._record(position + 1):
+            return {settled.parent}
+        following = self.slots[position + 1]
+        context = self.marks.context(self.contexts[position], self.slots[position].turn, following.gap)
+        found = self.by_place.get(self.marks.place(context, following.turn), ())
+        return {record.parent for record in found if record.parent}
+
+
+def _covers(record: Record, calls: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether the record's calls begin these calls, or these calls are among the record's."""
+    step = _overlap(record, calls)
+    return step > 0
+
+
+def _overlap(record: Record, calls: Sequence[tuple[bytes, bytes]]) -> int:
+    if tuple(calls[: len(record.calls)]) == record.calls:
+        return len(record.calls)
+    mine = set(record.calls)
+    return len(calls) if all(pair in mine for pair in calls) else 0
+
+
+def _one_continues_other(recorded: str, sent: str) -> bool:
+    return recorded.startswith(sent) or (bool(recorded) and sent.startswith(recorded))
+
+
+def _holds_reasoning(text: str, opened: Opened) -> bool:
+    return any(
+        isinstance(thought, str) and bool(thought.strip()) and thought.strip() in text
+        for thought in (msgspec.json.decode(value) for value in opened.fields.values())
+    )
+
+
+def _is_distinctive(slot: Slot) -> bool:
+    if slot.calls:
+        return slot.weight >= _DISTINCTIVE_CALL
+    return slot.weight >= _DISTINCTIVE_TEXT
+
+
+def _make(call_id: str) -> tuple[int, str]:
+    head, separator, _ = call_id.rpartition("_")
+    return len(call_id), head + separator

@@ -1,0 +1,219 @@
+"""Response bytes -> turns in the store: the tap that watches a response pass by, and what becomes of it.
+
+A turn is in the store before the chunk that ends it is forwarded: clients send the next request at once. The
+tap returns each chunk as it came, whatever happens; a fault of ours only makes it blind.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from reasoning_fix.dialects.chat_answers import Answered, AnswerError, AnswerFolder
+from reasoning_fix.matching import Conversation, Opened
+from reasoning_fix.providers import Table
+from reasoning_fix.store import Record, Store
+from reasoning_fix.store.sealing import Scope
+from reasoning_fix.streams.coding import CodingError, decoder
+from reasoning_fix.streams.events import EventReader, EventTooLong
+from reasoning_fix.turns import NONE, Fingerprints, Slot, Turn, slot
+
+logger = logging.getLogger(__name__)
+
+# A copy of the response for people who look at flows; longer ones are not kept.
+VIEW_LIMIT = 2 * 1024 * 1024
+_ANSWER_LIMIT = 64 * 1024 * 1024
+_FIELD_ORDER = ("reasoning_content", "reasoning", "reasoning_details")
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def now() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class Exchange(msgspec.Struct):
+    """One request on its way: where the turn that answers it will stand, and for whom it is recorded."""
+
+    store: Store
+    scope: Scope
+    marks: Fingerprints
+    table: Table
+    host: str
+    issuer: str
+    model: str
+    conversation: Conversation
+    context: bytes
+    before: bytes
+    parent: bytes
+    thread: bytes
+    asked: int
+    lead: str = ""
+    snapshots: bool = False
+
+
+def thought_of(marks: Fingerprints, fields: dict[str, bytes]) -> bytes:
+    """The fingerprint of a reasoning, whatever field carries it; empty where there is none."""
+    for name in _FIELD_ORDER:
+        if name in fields and fields[name] != b"null":
+            return marks.of("thought", name == "reasoning_details", fields[name])
+    return NONE
+
+
+def make_record(
+    exchange: Exchange, said: Slot, context: bytes, parent: bytes, thread: bytes, answer: Answered
+) -> Record:
+    """A turn in a context, as a record sealed for the exchange's scope."""
+    key = os.urandom(16)
+    opened = Opened(answer.fields, said.text, said.ids)
+    return Record(
+        key=key,
+        issuer=exchange.issuer,
+        model=exchange.model,
+        place=exchange.marks.place(context, said.turn),
+        context=context,
+        turn=said.turn,
+        before=said.before,
+        thought=thought_of(exchange.marks, answer.fields),
+        system=exchange.conversation.system,
+        session=exchange.conversation.session,
+        parent=parent,
+        thread=thread or key,
+        calls=said.calls,
+        complete=answer.complete,
+        asked=exchange.asked,
+        created=now(),
+        sealed=exchange.scope.seal(_encode(opened), key),
+    )
+
+
+def record_answer(exchange: Exchange, answer: Answered) -> None:
+    """Put one choice of an answer into the store. A placeholder that a model echoes is never recorded."""
+    fields = {
+        name: value for name, value in answer.fields.items() if not _is_echo(exchange.table, name, value)
+    }
+    if len(fields) != len(answer.fields) and not fields:
+        return
+    if not (answer.complete or fields or answer.turn.text or answer.turn.calls):
+        return
+    turn = Turn(exchange.lead + answer.turn.text, answer.turn.calls)
+    said = slot(turn, 0, (), 0, exchange.marks)
+    said.before = exchange.before
+    answer = Answered(turn, fields, answer.complete)
+    record = make_record(exchange, said, exchange.context, exchange.parent, exchange.thread, answer)
+    exchange.store.put(exchange.scope.id, [record])
+
+
+def _is_echo(table: Table, name: str, value: bytes) -> bool:
+    """A placeholder that carries words (blank ones are values of their own)."""
+    if name == "reasoning_details" or value == b"null":
+        return False
+    text: str = msgspec.json.decode(value, type=str)
+    return bool(text.strip()) and table.is_placeholder(text)
+
+
+class Tap:
+    """A stream callable for mitmproxy: sees every chunk, returns it unchanged, never raises.
+
+    It outlives a reload of the script, so it holds all that recording needs. `streamed` says whether the body
+    is an event stream or one JSON document.
+    """
+
+    def __init__(self, exchange: Exchange, content_encoding: str, streamed: bool, length: int | None) -> None:
+        self._exchange = exchange
+        self._folder = AnswerFolder(exchange.snapshots)
+        self._events = EventReader() if streamed else None
+        self._body: list[bytes] = []
+        self._body_size = 0
+        self._length = length
+        self._passed = 0
+        self._done = False
+        self._view: list[bytes] | None = []
+        self._view_size = 0
+        self._decoder = decoder(content_encoding)
+        if self._decoder is None:
+            self._give_up(f"content coding {content_encoding!r} is not known here")
+
+    def __call__(self, chunk: bytes) -> bytes:
+        try:
+            if chunk:
+                self._keep_view(chunk)
+                if not self._done:
+                    self._feed(chunk)
+            else:
+                self.finish(complete=True)
+        except Exception as fault:
+            self._fault(fault)
+        return chunk
+
+    def finish(self, complete: bool) -> None:
+        """The response has ended; `complete` is False where it was cut. Called any number of times."""
+        if self._done:
+            return
+        try:
+            self._end(complete)
+        except Exception as fault:
+            self._fault(fault)
+        self._done = True
+
+    def view(self) -> bytes | None:
+        """The response as forwarded, for people to look at; None where it was too long to keep."""
+        return None if self._view is None else b"".join(self._view)
+
+    def _keep_view(self, chunk: bytes) -> None:
+        if self._view is not None:
+            self._view.append(chunk)
+            self._view_size += len(chunk)
+            if self._view_size > VIEW_LIMIT:
+                self._view = None
+
+    def _feed(self, chunk: bytes) -> None:
+        assert self._decoder is not None
+        self._passed += len(chunk)
+        data = self._decoder.feed(chunk)
+        if self._events is not None:
+            for payload in self._events.feed(data):
+                self._take(payload)
+            return
+        self._body.append(data)
+        self._body_size += len(data)
+        if self._body_size > _ANSWER_LIMIT:
+            raise AnswerError("the answer is too long")
+        # The client can use a body of known length as soon as its last byte is there.
+        if self._length is not None and self._passed >= self._length:
+            self.finish(complete=True)
+
+    def _end(self, complete: bool) -> None:
+        assert self._decoder is not None
+        rest = self._decoder.end() if complete else b""
+        if self._events is None:
+            body = b"".join(self._body) + rest
+            if complete and body.strip():
+                self._take(body.strip())
+        else:
+            for payload in self._events.feed(rest) + (self._events.end() if complete else []):
+                self._take(payload)
+        # An event stream that just stops was cut, however politely the connection was closed.
+        for answer in self._folder.end(complete=complete and self._events is None):
+            record_answer(self._exchange, answer)
+
+    def _take(self, payload: bytes) -> None:
+        for answer in self._folder.feed(payload):
+            record_answer(self._exchange, answer)
+
+    def _fault(self, fault: Exception) -> None:
+        if isinstance(fault, AnswerError | CodingError | EventTooLong):
+            self._give_up(str(fault))
+        else:
+            self._give_up(f"{type(fault).__name__} in reasoning-fix")
+            logger.debug("fault while recording", exc_info=fault)
+
+    def _give_up(self, reason: str) -> None:
+        self._done = True
+        self._body.clear()
+        _say(f"{self._exchange.host}: an answer was forwarded but not recorded: {reason}")
+
+
+_say: Callable[[str], None] = logger.info

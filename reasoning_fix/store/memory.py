@@ -1,0 +1,78 @@
+"""A store in memory: for tests, and the last resort where no file can be written."""
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+
+from reasoning_fix.store import RELATED_LIMIT, Record
+
+
+class MemoryStore:
+    """Keeps the newest records within `max_bytes` of sealed content (plus about 400 bytes each)."""
+
+    def __init__(self, max_bytes: int = 64 * 1024 * 1024) -> None:
+        self._max_bytes = max_bytes
+        self._size = 0
+        self._records: OrderedDict[tuple[bytes, bytes], Record] = OrderedDict()
+        self._index: dict[tuple[bytes, str, bytes], set[bytes]] = defaultdict(set)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def put(self, scope: bytes, records: Sequence[Record]) -> None:
+        for record in records:
+            self._drop(scope, record.key)
+            self._records[scope, record.key] = record
+            self._size += _size(record)
+            for entry in _entries(scope, record):
+                self._index[entry].add(record.key)
+        while self._size > self._max_bytes and self._records:
+            self._drop(*next(iter(self._records)))
+
+    def at(self, scope: bytes, places: Collection[bytes]) -> list[Record]:
+        return self._found(scope, (("place", place) for place in places))
+
+    def related(
+        self, scope: bytes, *, contexts: Collection[bytes], turns: Collection[bytes], ids: Collection[bytes]
+    ) -> list[Record]:
+        keys = [("context", c) for c in contexts] + [("turn", t) for t in turns] + [("id", i) for i in ids]
+        return self._found(scope, keys)[-RELATED_LIMIT:]
+
+    def take(self) -> list[tuple[bytes, Record]]:
+        """All records with their scopes, oldest first; they stay until `drop`."""
+        return [(scope, record) for (scope, _), record in self._records.items()]
+
+    def drop(self, scope: bytes, key: bytes) -> None:
+        self._drop(scope, key)
+
+    def close(self) -> None:
+        self._records.clear()
+        self._index.clear()
+        self._size = 0
+
+    def _found(self, scope: bytes, keys: Iterable[tuple[str, bytes]]) -> list[Record]:
+        found = {key for kind, value in keys for key in self._index.get((scope, kind, value), ())}
+        return sorted((self._records[scope, key] for key in found), key=lambda record: record.created)
+
+    def _drop(self, scope: bytes, key: bytes) -> None:
+        record = self._records.pop((scope, key), None)
+        if record is None:
+            return
+        self._size -= _size(record)
+        for entry in _entries(scope, record):
+            self._index[entry].discard(key)
+            if not self._index[entry]:
+                del self._index[entry]
+
+
+def _entries(scope: bytes, record: Record) -> set[tuple[bytes, str, bytes]]:
+    ids = {(scope, "id", call_id) for call_id, _ in record.calls if call_id}
+    places = {
+        (scope, "place", record.place),
+        (scope, "context", record.context),
+        (scope, "turn", record.turn),
+    }
+    return places | ids
+
+
+def _size(record: Record) -> int:
+    return len(record.sealed) + 400 + 40 * len(record.calls)

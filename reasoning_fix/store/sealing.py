@@ -1,0 +1,146 @@
+"""Scopes and sealing: what one credential may see, and only it.
+
+A scope's id and keys come from HKDF (RFC 5869) over the credential and a random secret of this installation,
+so the store holds no credential, and without it nothing can be opened. Content is compressed and sealed with
+AES-256-GCM under the scope's key, bound to its record.
+"""
+
+import base64
+import binascii
+import hashlib
+import logging
+import os
+import zlib
+from collections import OrderedDict
+from pathlib import Path
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from reasoning_fix.store import StoreError
+
+logger = logging.getLogger(__name__)
+
+_SECRET_BYTES = 32
+_NONCE_BYTES = 12
+_SCOPES_KEPT = 256
+_WORTH_COMPRESSING = 200
+_MAX_OPENED = 64 * 1024 * 1024
+_PLAIN, _DEFLATED = b"\0", b"\1"
+
+
+class SealError(ValueError):
+    """Sealed content was made by another scope, for another record, or was changed."""
+
+
+class Scope:
+    """What one credential may see. `id` is 16 bytes, `fingerprint_key` 32."""
+
+    def __init__(self, scope_id: bytes, fingerprint_key: bytes, sealing_key: bytes) -> None:
+        self.id = scope_id
+        self.fingerprint_key = fingerprint_key
+        self._cipher = AESGCM(sealing_key)
+
+    def seal(self, plain: bytes, key: bytes) -> bytes:
+        """Compress and encrypt, bound to the record with this key."""
+        flag = _PLAIN
+        if len(plain) > _WORTH_COMPRESSING:
+            packed = zlib.compress(plain, 1)
+            if len(packed) < len(plain):
+                flag, plain = _DEFLATED, packed
+        nonce = os.urandom(_NONCE_BYTES)
+        return flag + nonce + self._cipher.encrypt(nonce, plain, flag + key)
+
+    def open(self, sealed: bytes, key: bytes) -> bytes:
+        """Undo `seal`. Raises SealError."""
+        flag, nonce = sealed[:1], sealed[1 : 1 + _NONCE_BYTES]
+        try:
+            plain = self._cipher.decrypt(nonce, sealed[1 + _NONCE_BYTES :], flag + key)
+            if flag == _DEFLATED:
+                opener = zlib.decompressobj()
+                plain = opener.decompress(plain, _MAX_OPENED)
+                if opener.unconsumed_tail:
+                    raise SealError("sealed content is too long")
+        except (InvalidTag, ValueError, zlib.error) as error:
+            raise SealError(f"sealed content cannot be opened ({type(error).__name__})") from None
+        return plain
+
+
+class Installation:
+    """The random secret of this installation, and the scopes that come from it."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+        self._scopes: OrderedDict[bytes, Scope] = OrderedDict()
+
+    @classmethod
+    def load(cls, directory: Path) -> "Installation":
+        """Read the secret from `directory`, or make it. Several processes may do so at once.
+
+        Raises StoreError for a secret that is damaged: what it sealed can no longer be read.
+        """
+        path = directory / "secret"
+        try:
+            secret = _read_or_make(path)
+        except OSError as error:
+            logger.warning(
+                "The secret %s cannot be read or written (%s): turns are kept only while the proxy runs.",
+                path,
+                error.strerror or error,
+            )
+            return cls(os.urandom(_SECRET_BYTES))
+        if len(secret) != _SECRET_BYTES:
+            raise StoreError(
+                f"{path} holds {len(secret)} bytes where {_SECRET_BYTES} are expected; "
+                "delete it together with the store beside it to begin anew."
+            )
+        return cls(secret)
+
+    def scope(self, credential: str) -> Scope:
+        """The scope of a credential (about 20 microseconds the first time, then from memory)."""
+        name = hashlib.sha256(self._secret + _lasting(credential)).digest()
+        scope = self._scopes.get(name)
+        if scope is None:
+            scope = self._scopes[name] = self._derive(_lasting(credential))
+            if len(self._scopes) > _SCOPES_KEPT:
+                self._scopes.popitem(last=False)
+        else:
+            self._scopes.move_to_end(name)
+        return scope
+
+    def _derive(self, credential: bytes) -> Scope:
+        material = HKDF(SHA256(), 80, salt=self._secret, info=b"reasoning-fix scope 1").derive(credential)
+        return Scope(material[:16], material[16:48], material[48:])
+
+
+def _read_or_make(path: Path) -> bytes:
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = path.with_name(f".secret-{os.getpid()}-{os.urandom(4).hex()}")
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.write(handle, os.urandom(_SECRET_BYTES))
+            os.close(handle)
+            # A link appears whole or not at all, and never in place of another process's secret.
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink(missing_ok=True)
+    return path.read_bytes()
+
+
+def _lasting(credential: str) -> bytes:
+    """The part of a credential that stays: JWTs are renewed, their issuer and subject are not."""
+    parts = credential.split(".")
+    if len(parts) == 3:
+        try:
+            claims = msgspec.json.decode(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+            if isinstance(claims, dict) and isinstance(claims.get("sub"), str) and claims["sub"]:
+                return b"jwt" + msgspec.msgpack.encode([str(claims.get("iss", "")), claims["sub"]])
+        except (msgspec.MsgspecError, binascii.Error, ValueError, UnicodeError):
+            pass
+    return b"key" + credential.encode("utf-8", "surrogatepass")

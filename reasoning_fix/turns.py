@@ -1,0 +1,192 @@
+"""Turn and History: what was said, in a form that survives what clients do to it, and its fingerprints.
+
+Strategy: a message is reduced to role, visible text and tool calls. Outer white space, `<think>` blocks,
+the spelling of arguments (key order, spaces, number formats) and tool-call ids do not count; ids are evidence
+of their own. A fingerprint is a keyed hash (BLAKE2b, 16 bytes) under the scope's key, so it says nothing to
+anyone without the credential. This file knows no wire format, no store and no clock.
+"""
+
+import json
+import re
+from hashlib import blake2b
+
+import msgspec
+
+FINGERPRINT_BYTES = 16
+NONE = b""
+
+_THINK = re.compile(r"<(mm:)?think>.*?(?:</(?:mm:)?think>|\Z)", re.DOTALL)
+_UNOPENED = re.compile(r"\A.*?</(?:mm:)?think>", re.DOTALL)
+# Spellings that JavaScript clients change when they parse and print arguments again: 1.0 -> 1, integers
+# beyond 2^53. Only such arguments take the slow way through `_settle_numbers`.
+_UNSTABLE_NUMBER = re.compile(r"\d\.\d|\d[eE][-+]?\d|\d{16}")
+_pack = msgspec.msgpack.Encoder().encode
+_sorted = msgspec.json.Encoder(order="sorted").encode
+
+type Json = dict[str, Json] | list[Json] | str | int | float | bool | None
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One tool call of a turn; `arguments` is the JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """One assistant message: visible text (with any `<think>` block still in it) and tool calls."""
+
+    text: str = ""
+    calls: tuple[Call, ...] = ()
+
+
+class Other(msgspec.Struct, frozen=True):
+    """A message of a history that is no turn: user, tool result, legacy function result."""
+
+    role: str
+    text: str = ""
+    attachments: bytes = b""
+
+
+class Slot(msgspec.Struct):
+    """One assistant message of a history, ready to be matched.
+
+    `gap` are the fingerprints of the messages between the previous turn and this one; `calls` pairs the
+    fingerprint of each id with that of its call.
+    """
+
+    index: int
+    turn: bytes
+    text: str
+    calls: tuple[tuple[bytes, bytes], ...]
+    ids: tuple[str, ...]
+    gap: tuple[bytes, ...]
+    before: bytes
+    before_weight: int
+    weight: int
+    counted_ids: bool
+    own: bytes = NONE
+
+
+def visible(text: str) -> str:
+    """The text without its reasoning and outer white space."""
+    if "think>" in text:
+        if "<think>" in text or "<mm:think>" in text:
+            text = _THINK.sub("", text)
+        else:
+            text = _UNOPENED.sub("", text)
+    return text.strip()
+
+
+def canonical_arguments(arguments: str) -> bytes:
+    """Arguments as sorted, compact JSON; the trimmed text where they do not parse. Blank means `{}`."""
+    trimmed = arguments.strip()
+    if not trimmed or trimmed == "null":
+        return b"{}"
+    try:
+        if _UNSTABLE_NUMBER.search(trimmed):
+            return _sorted(_settle_numbers(json.loads(trimmed)))
+        return _sorted(msgspec.json.decode(trimmed))
+    except (ValueError, RecursionError, msgspec.MsgspecError):
+        return trimmed.encode("utf-8", "surrogatepass")
+
+
+def _settle_numbers(value: Json) -> Json:
+    if isinstance(value, dict):
+        return {key: _settle_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_settle_numbers(item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**53:
+        return float(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
+        return int(value)
+    return value
+
+
+def counts_up(call: Call) -> bool:
+    """Whether an id is a counter (`functions.read:0`, `get_weather_0`, `call_3`): it repeats everywhere.
+
+    Source: https://huggingface.co/moonshotai/Kimi-K2-Instruct/blob/main/docs/tool_call_guidance.md
+    """
+    if not call.id or re.fullmatch(r"[A-Za-z]{0,8}[_:.-]?\d{1,6}", call.id):
+        return True
+    return bool(call.name) and call.name in call.id and re.search(r"[_:.-]\d{1,6}$", call.id) is not None
+
+
+class Fingerprints:
+    """Keyed hashes of one scope. Every method is injective in its arguments (they are packed with lengths)."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def of(self, *parts: object) -> bytes:
+        return blake2b(
+            _pack([_bytes(part) for part in parts]), key=self._key, digest_size=FINGERPRINT_BYTES
+        ).digest()
+
+    def id(self, call_id: str) -> bytes:
+        return self.of("id", call_id)
+
+    def call(self, call: Call) -> bytes:
+        return self.of("call", call.name, canonical_arguments(call.arguments))
+
+    def turn(self, text: str, calls: tuple[bytes, ...]) -> bytes:
+        """`text` is visible text, `calls` the fingerprints of the calls in order."""
+        return self.of("turn", text, *calls)
+
+    def other(self, message: Other) -> bytes:
+        return self.of("other", message.role, message.text.strip(), message.attachments)
+
+    def context(self, previous: bytes, turn: bytes, gap: tuple[bytes, ...]) -> bytes:
+        """The history up to a turn: that up to the turn before it, that turn, and what was said since."""
+        return self.of("context", previous, turn, *gap)
+
+    def place(self, context: bytes, turn: bytes) -> bytes:
+        return self.of("place", context, turn)
+
+
+def _bytes(part: object) -> object:
+    return part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+
+
+class History(msgspec.Struct):
+    """The messages of a request as slots, and what was said after the last of them."""
+
+    slots: list[Slot]
+    tail: tuple[bytes, ...]
+    tail_before: bytes
+
+
+def read_history(messages: list[Turn | Other | None], marks: Fingerprints) -> History:
+    """Fold messages into slots; None (system messages) is left out. O(total text)."""
+    slots: list[Slot] = []
+    gap: list[bytes] = []
+    weight = 0
+    for index, message in enumerate(messages):
+        if message is None:
+            continue
+        if isinstance(message, Other):
+            gap.append(marks.other(message))
+            weight = len(message.text.strip())
+            continue
+        slots.append(slot(message, index, tuple(gap), weight, marks))
+        gap, weight = [], 0
+    return History(slots, tuple(gap), gap[-1] if gap else NONE)
+
+
+def slot(turn: Turn, index: int, gap: tuple[bytes, ...], before_weight: int, marks: Fingerprints) -> Slot:
+    text = visible(turn.text)
+    calls = tuple((marks.id(call.id) if call.id else NONE, marks.call(call)) for call in turn.calls)
+    return Slot(
+        index=index,
+        turn=marks.turn(text, tuple(call for _, call in calls)),
+        text=text,
+        calls=calls,
+        ids=tuple(call.id for call in turn.calls),
+        gap=gap,
+        before=gap[-1] if gap else NONE,
+        before_weight=before_weight,
+        weight=len(text) + sum(len(call.arguments) for call in turn.calls),
+        counted_ids=any(counts_up(call) for call in turn.calls),
+    )

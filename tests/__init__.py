@@ -1,0 +1,1 @@
+"""The tests mirror the house; the end-to-end ones run a real proxy against a simulated provider."""

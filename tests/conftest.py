@@ -1,0 +1,47 @@
+"""What every end-to-end test shares: one provider simulator and one proxy per session."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.provider.simulator import Simulator
+from tests.proxy import Proxy
+
+type StartProxy = Callable[..., Proxy]
+
+
+@pytest.fixture(scope="session")
+def _simulator() -> Iterator[Simulator]:
+    simulator = Simulator().start()
+    yield simulator
+    simulator.close()
+
+
+@pytest.fixture
+def provider(_simulator: Simulator) -> Simulator:
+    """The simulator, with nothing scripted and nothing said."""
+    _simulator.reset()
+    return _simulator
+
+
+@pytest.fixture(scope="session")
+def proxy(_simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """The proxy most tests share: tests keep apart by their own conversations and keys."""
+    running = Proxy(_simulator, tmp_path_factory.mktemp("home"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def start_proxy(_simulator: Simulator, tmp_path: Path) -> Iterator[StartProxy]:
+    """Starts a proxy of the test's own: `start_proxy(*arguments, home=...)`; stopped at the end."""
+    with contextlib.ExitStack() as running:
+
+        def start(*arguments: str, home: Path | None = None) -> Proxy:
+            proxy = Proxy(_simulator, home or tmp_path / "home", *arguments)
+            running.callback(proxy.stop)
+            return proxy
+
+        yield start

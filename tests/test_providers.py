@@ -1,0 +1,437 @@
+"""The provider table: what the rows say, and what a wrong row is told."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reasoning_fix.providers import (
+    BUILT_IN,
+    CHAT_REASONING_FIELDS,
+    NEUTRAL,
+    Endpoint,
+    OffSwitch,
+    Provider,
+    ProviderTableError,
+    Rule,
+    Table,
+    load,
+)
+
+type Write = Callable[[str], Path]
+
+TABLE = load()
+
+
+def named(name: str, table: Table = TABLE) -> Provider:
+    return next(provider for provider in table.by_host.values() if provider.name == name)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(text: str) -> Path:
+        path = tmp_path / "providers.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+# ---- Hosts -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("api.deepseek.com", "deepseek"),
+        ("API.DeepSeek.COM", "deepseek"),
+        ("api.deepseek.com.", "deepseek"),
+        ("api.deepseek.com:443", "deepseek"),
+        ("api.deepseek.com.:443", "deepseek"),
+        ("api.moonshot.cn", "kimi"),
+        ("api.kimi.com", "kimi"),
+        ("token-plan-sgp.xiaomimimo.com", "mimo"),
+        ("dashscope-intl.aliyuncs.com", "dashscope"),
+        ("coding.dashscope.aliyuncs.com", "dashscope"),
+        ("ws1.cn-beijing.maas.aliyuncs.com:443", "dashscope"),
+        # not ours
+        ("oss-cn-beijing.aliyuncs.com", None),
+        ("maas.aliyuncs.com", None),
+        ("evil-api.deepseek.com", None),
+        ("x.api.deepseek.com", None),
+        ("api.deepseek.com.example.org", None),
+        ("chat.deepseek.com", None),
+        ("auth.kimi.com", None),
+        ("*.maas.aliyuncs.com.evil.org", None),
+        ("[::1]:8000", None),
+        ("::1", None),
+        ("", None),
+        (".", None),
+    ],
+)
+def test_host_belongs_to_provider(host: str, name: str | None) -> None:
+    found = TABLE.provider(host)
+    assert (found.name if found else None) == name
+
+
+@given(st.text())
+def test_any_text_may_be_asked_for(text: str) -> None:
+    TABLE.provider(text)
+    TABLE.dialect(named("deepseek"), text, text)
+    assert isinstance(named("deepseek").rule(text), Rule)
+
+
+@pytest.mark.parametrize(
+    ("host", "snapshots"),
+    [("api.minimax.io", True), ("API.minimax.io:443", True), ("api.minimaxi.com", False)],
+)
+def test_only_one_minimax_host_sends_snapshots(host: str, snapshots: bool) -> None:
+    assert named("minimax").snapshots(host) is snapshots
+
+
+# ---- Paths -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "path", "chat"),
+    [
+        ("deepseek", "POST", "/chat/completions", True),
+        ("deepseek", "POST", "/v1/chat/completions", True),
+        ("deepseek", "POST", "/beta/chat/completions", True),
+        ("deepseek", "post", "/v1/chat/completions/?a=/b", True),
+        ("deepseek", "GET", "/v1/chat/completions", False),
+        ("deepseek", "POST", "/v1/chat/completions/x", False),
+        ("deepseek", "POST", "/x/v1/chat/completions", False),
+        ("deepseek", "POST", "/beta/completions", False),
+        ("deepseek", "POST", "/user/balance?x=/chat/completions", False),
+        ("deepseek", "POST", "", False),
+        ("kimi", "POST", "/coding/v1/chat/completions", True),
+        ("glm", "POST", "/api/coding/paas/v4/chat/completions", True),
+        ("glm", "POST", "/api/paas/v4/chat/completions", True),
+        ("mimo", "POST", "/v1/chat/completions", True),
+        ("minimax", "POST", "/v1/text/chatcompletion_v2", True),
+        ("opencode", "POST", "/zen/go/v1/chat/completions", True),
+        ("opencode", "POST", "/zen/v1/chat/completions", True),
+        ("openrouter", "POST", "/api/v1/chat/completions", True),
+        ("openrouter", "POST", "/api/v1/completions", False),
+        ("siliconflow", "POST", "/v1/chat/completions", True),
+        ("volcengine", "POST", "/api/v3/chat/completions", True),
+        ("volcengine", "POST", "/api/plan/v3/chat/completions", True),
+        ("dashscope", "POST", "/compatible-mode/v1/chat/completions", True),
+        ("stepfun", "POST", "/step_plan/v1/chat/completions", True),
+        ("together", "POST", "/v1/chat/completions", True),
+        ("fireworks", "POST", "/inference/v1/chat/completions", True),
+        ("groq", "POST", "/openai/v1/chat/completions", True),
+        ("novita", "POST", "/openai/v1/chat/completions", True),
+        ("nvidia", "POST", "/v1/chat/completions", True),
+        ("tencent", "POST", "/v1/chat/completions", True),
+        ("qianfan", "POST", "/v2/chat/completions", True),
+    ],
+)
+def test_chat_requests_are_recognised(name: str, method: str, path: str, chat: bool) -> None:
+    assert TABLE.dialect(named(name), method, path) == ("chat_completions" if chat else None)
+
+
+# ---- Rules -----------------------------------------------------------------------------------------------
+
+FORBIDDEN, THINKS_NOT = "forbidden", "thinks not"
+ALWAYS, TOOL_CALLS, WITH_TOOLS, NEVER = "always", "tool_calls", "with_tools", "never"
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "wants"),
+    [
+        ("deepseek", "deepseek-flash", WITH_TOOLS),
+        ("deepseek", "deepseek-v4-pro", WITH_TOOLS),
+        ("deepseek", "claude-opus-4-1", WITH_TOOLS),
+        ("deepseek", "", WITH_TOOLS),
+        ("deepseek", "deepseek-reasoner", FORBIDDEN),
+        ("deepseek", "deepseek-r1-0528", FORBIDDEN),
+        ("deepseek", "deepseek-chat", THINKS_NOT),
+        ("deepseek", "deepseek-v3.2", THINKS_NOT),
+        ("kimi", "kimi-k2.5", TOOL_CALLS),
+        ("kimi", "kimi-k2.6", TOOL_CALLS),
+        ("kimi", "k2p5", TOOL_CALLS),
+        ("kimi", "kimi-k2-thinking-turbo", TOOL_CALLS),
+        ("kimi", "kimi-for-coding", TOOL_CALLS),
+        ("kimi", "kimi-k2.7-code-highspeed", ALWAYS),
+        ("kimi", "kimi-k3", ALWAYS),
+        ("kimi", "kimi-k30", TOOL_CALLS),
+        ("kimi", "k3", ALWAYS),
+        ("kimi", "k3.1-pro", ALWAYS),
+        ("kimi", "moonshot-v1-128k", FORBIDDEN),
+        ("kimi", "kimi-k2-0905-preview", THINKS_NOT),
+        ("kimi", "kimi-k2-turbo-preview", THINKS_NOT),
+        ("kimi", "kimi-latest", THINKS_NOT),
+        ("glm", "glm-5.3", NEVER),
+        ("mimo", "mimo-v2.5-pro[1M]", TOOL_CALLS),
+        ("minimax", "MiniMax-M3", NEVER),
+        # gateways go by family, whatever surrounds the name
+        ("opencode", "deepseek-v4-flash-free", WITH_TOOLS),
+        ("opencode", "kimi-k2.7-code", ALWAYS),
+        ("opencode", "glm-5.2", NEVER),
+        ("opencode", "minimax-m3-free", NEVER),
+        ("opencode", "claude-sonnet-5", NEVER),
+        ("openrouter", "deepseek/deepseek-v4-pro:free", WITH_TOOLS),
+        ("openrouter", "deepseek/deepseek-chat-v3-0324:free", THINKS_NOT),
+        ("openrouter", "deepseek/deepseek-r1:free", FORBIDDEN),
+        ("openrouter", "moonshotai/kimi-k2.6", TOOL_CALLS),
+        ("openrouter", "moonshotai/kimi-k2:free", THINKS_NOT),
+        ("openrouter", "moonshotai/kimi-k3", ALWAYS),
+        ("openrouter", "xiaomi/mimo-v2.5", TOOL_CALLS),
+        ("openrouter", "openai/gpt-5", NEVER),
+        ("siliconflow", "Pro/moonshotai/Kimi-K2.5", TOOL_CALLS),
+        ("siliconflow", "deepseek-ai/DeepSeek-V4-Pro", WITH_TOOLS),
+        ("volcengine", "deepseek-v4-pro-ga-260813", WITH_TOOLS),
+        ("volcengine", "ep-20260813-abcde", NEVER),
+        ("dashscope", "kimi/kimi-k2.7-code", ALWAYS),
+        ("fireworks", "accounts/fireworks/models/kimi-k2p6", TOOL_CALLS),
+        ("groq", "moonshotai/kimi-k2-instruct-0905", THINKS_NOT),
+        ("nvidia", "some/model-k3", NEVER),
+        ("together", "zai-org/GLM-5", NEVER),
+        ("together", "m" * 100_000 + "kimi-k3", NEVER),
+    ],
+)
+def test_rule_of_model(name: str, model: str, wants: str) -> None:
+    for spelling in (model, model.upper()):
+        rule = named(name).rule(spelling)
+        assert rule is named(name).rule(spelling)
+        assert rule.forbidden == (wants == FORBIDDEN)
+        assert rule.thinks == ("no" if wants == THINKS_NOT else "yes")
+        assert rule.required == (NEVER if wants in (FORBIDDEN, THINKS_NOT) else wants)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "placeholder", "known_empty", "refuses"),
+    [
+        ("deepseek", "deepseek-flash", " ", None, ("", ".")),
+        ("openrouter", "deepseek/deepseek-v4-pro", " ", None, ("", ".")),
+        ("kimi", "kimi-k2.6", " ", "", ()),
+        ("kimi", "kimi-k2.7-code", " ", "", ()),
+        ("kimi", "k3.1-pro", " ", "", ()),
+        ("mimo", "mimo-v2.6-pro", " ", " ", ()),
+        ("glm", "glm-5.3", None, None, ()),
+        ("minimax", "MiniMax-M2.7", None, None, ()),
+        ("deepseek", "deepseek-chat", None, None, ()),
+        ("kimi", "moonshot-v1-8k", None, None, ()),
+        ("nvidia", "meta/llama-4", None, None, ()),
+    ],
+)
+def test_what_stands_in(
+    name: str, model: str, placeholder: str | None, known_empty: str | None, refuses: tuple[str, ...]
+) -> None:
+    rule = named(name).rule(model)
+    assert (rule.placeholder, rule.known_empty, rule.refuses) == (placeholder, known_empty, refuses)
+
+
+@pytest.mark.parametrize(
+    ("name", "reads", "writes", "placeholder_field"),
+    [
+        ("deepseek", ("reasoning_content",), "first", "reasoning_content"),
+        ("minimax", ("reasoning_content", "reasoning_details"), "as_received", "reasoning_content"),
+        ("openrouter", ("reasoning_details", "reasoning", "reasoning_content"), "first", "reasoning"),
+        ("fireworks", ("reasoning_content",), "first", "reasoning_content"),
+        ("groq", ("reasoning",), "first", "reasoning"),
+    ],
+)
+def test_fields(name: str, reads: tuple[str, ...], writes: str, placeholder_field: str) -> None:
+    provider = named(name)
+    assert (provider.reads, provider.writes) == (reads, writes)
+    assert provider.placeholder_field == placeholder_field
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "\n\t", ".", " . ", "...", "[reasoning unavailable]\n", "(no reasoning)", "Thinking..."]
+)
+def test_placeholders_are_known(text: str) -> None:
+    assert TABLE.is_placeholder(text)
+
+
+@pytest.mark.parametrize("text", ["..", "I think", "Thinking... about it", "0"])
+def test_thoughts_are_no_placeholders(text: str) -> None:
+    assert not TABLE.is_placeholder(text)
+
+
+def test_off_switches() -> None:
+    assert {(".".join(switch.path), switch.value) for switch in TABLE.off_switches} == {
+        ("thinking.type", "disabled"),
+        ("enable_thinking", False),
+        ("reasoning_effort", "none"),
+        ("reasoning.enabled", False),
+        ("reasoning.effort", "none"),
+        ("chat_template_kwargs.enable_thinking", False),
+        ("chat_template_kwargs.thinking", False),
+    }
+
+
+def test_every_built_in_row_has_a_source() -> None:
+    providers = set(TABLE.by_host.values())
+    rows: list[OffSwitch | Provider | Endpoint | Rule] = [*TABLE.off_switches, *providers]
+    for provider in providers:
+        rows += [*provider.endpoints, *provider.rules]
+    assert [row for row in rows if not row.source.startswith("https://")] == []
+
+
+def test_hosts_lists_every_pattern_once() -> None:
+    hosts = TABLE.hosts()
+    assert "api.deepseek.com" in hosts and "*.maas.aliyuncs.com" in hosts
+    assert list(hosts) == sorted(set(hosts))
+
+
+# ---- The user's file -------------------------------------------------------------------------------------
+
+
+def test_a_provider_of_two_lines_has_sensible_defaults(write: Write) -> None:
+    table = load(write('[[provider]]\nname = "mine"\nhosts = ["LLM.Example.com."]\n'))
+    provider = table.provider("llm.example.com:8443")
+    assert provider is not None and provider.title == "mine"
+    assert table.dialect(provider, "POST", "/any/where/chat/completions") == "chat_completions"
+    assert provider.reads == CHAT_REASONING_FIELDS and provider.writes == "as_received"
+    assert provider.rule("deepseek-v4-pro").required == "with_tools"
+    assert provider.rule("llama") == NEUTRAL
+    assert table.provider("api.deepseek.com") is not None
+
+
+def test_same_name_replaces_the_built_in_provider(write: Write) -> None:
+    table = load(write('[[provider]]\nname = "kimi"\nhosts = ["kimi.example.com"]\n'))
+    assert table.provider("kimi.example.com") is not None
+    assert table.provider("api.moonshot.ai") is None
+
+
+def test_same_host_moves_to_the_users_provider(write: Write) -> None:
+    table = load(write('[[provider]]\nname = "mine"\nhosts = ["api.moonshot.ai"]\n'))
+    assert table.provider("api.moonshot.ai") is named("mine", table)
+    assert table.provider("api.moonshot.cn") is named("kimi", table)
+
+
+def test_longer_wildcards_win(write: Write) -> None:
+    table = load(
+        write(
+            '[[provider]]\nname = "wide"\nhosts = ["*.example.com"]\n'
+            '[[provider]]\nname = "narrow"\nhosts = ["*.eu.example.com", "x.example.com"]\n'
+        )
+    )
+    for host, name in [
+        ("a.example.com", "wide"),
+        ("a.eu.example.com", "narrow"),
+        ("x.example.com", "narrow"),
+    ]:
+        assert table.provider(host) is named(name, table)
+    assert table.provider("example.com") is None
+
+
+def test_the_users_families_switches_and_placeholders_count(write: Write) -> None:
+    table = load(
+        write(
+            'placeholders = ["(lost)"]\n[[off]]\npath = ["quiet"]\nvalue = true\n'
+            '[[family]]\nmodels = "glm"\nrequired = "always"\n'
+        )
+    )
+    assert table.is_placeholder(" (lost) ") and table.is_placeholder(".")
+    assert ("quiet",) in [switch.path for switch in table.off_switches]
+    assert named("openrouter", table).rule("z-ai/glm-5").required == "always"
+    assert named("glm", table).rule("glm-5").required == "never"
+
+
+def test_an_empty_file_changes_nothing(write: Write) -> None:
+    assert load(write("")).hosts() == TABLE.hosts()
+
+
+MINE = '[[provider]]\nname = "mine"\nhosts = ["a.example.com"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "says"),
+    [
+        ("# hello\nx = = 1\n", 2, "", "not valid TOML"),
+        ('placeholders = ["a"\n', 1, "", "not valid TOML"),
+        ("color = 1\n", 1, "color", "allowed here: placeholders, off, family, provider"),
+        ("\n[[providers]]\nname = 1\n", 2, "providers", "allowed here: placeholders, off, family, provider"),
+        ('[provider]\nname = "x"\n', 1, "provider", "Expected `array`"),
+        ('[[provider]]\nname = "mine"\n', 1, "provider[0].hosts", "missing"),
+        (MINE + 'write = "first"\n', 4, "provider[0].write", "writes"),
+        (MINE + 'writes = "last"\n', 4, "provider[0].writes", "found 'last'; allowed: as_received, first"),
+        (
+            MINE + 'reads = ["reasoning", "thoughts"]\n',
+            4,
+            "provider[0].reads[1]",
+            "found 'thoughts'; allowed: re",
+        ),
+        (MINE + "title = 3\n", 4, "provider[0].title", "Expected `str`, got `int`, found 3"),
+        (MINE + MINE.replace("mine", "b"), 6, "provider[1].hosts", "which provider 'mine' here has already"),
+        (MINE + MINE.replace("a.", "b."), 5, "provider[1].name", "found 'mine'"),
+        (MINE.replace("a.ex", "https://a.ex"), 3, "provider[0].hosts", "without scheme, port or path"),
+        (MINE.replace("a.ex", "a.*.ex"), 3, "provider[0].hosts", "*.example.com"),
+        (MINE.replace('"a.example.com"', ""), 3, "provider[0].hosts", "at least one host"),
+        (MINE + 'snapshot_hosts = ["b"]\n', 4, "provider[0].snapshot_hosts", "allowed: the provider's hosts"),
+        (
+            MINE + '[[provider.endpoint]]\n[[provider.endpoint]]\n# path\npath = "("\n',
+            7,
+            "provider[0].endpoint[1].path",
+            "regular expression",
+        ),
+        (
+            MINE + '[[provider.endpoint]]\ndialect = "smoke"\n',
+            5,
+            "provider[0].endpoint[0].dialect",
+            "allowed: chat_completions",
+        ),
+        (
+            MINE
+            + MINE.replace("mine", "b").replace("a.", "b.")
+            + '[[provider.rule]]\nrequired = "sometimes"\n',
+            8,
+            "provider[1].rule[0].required",
+            "found 'sometimes'; allowed: never, tool_calls, with_tools, always",
+        ),
+        (
+            MINE + "[[provider.rule]]\nrequired = 1\n",
+            5,
+            "provider[0].rule[0].required",
+            "found 1; allowed: never",
+        ),
+        (MINE + "[[provider.rules]]\n", 4, "provider[0].rules", "allowed here: name, hosts"),
+        ('[[family]]\nmodels = "a"\n\n[[family]]\nmodels = "["\n', 5, "family[1].models", "found '['"),
+        ('[[family]]\nthinks = "no"\nplaceholder = " "\n', 3, "family[0].placeholder", "a row with thinks"),
+        ('[[family]]\nrequired = "always"\nforbidden = true\n', 2, "family[0].required", "forbidden = true"),
+        ('[[family]]\nplaceholder = "."\nrefuses = ["."]\n', 2, "family[0].placeholder", "is refused"),
+        ("[[off]]\npath = []\nvalue = true\n", 2, "off[0].path", "empty list"),
+        ('[[off]]\npath = ["a"]\nvalue = 1.5\n', 3, "off[0].value", "found 1.5"),
+    ],
+)
+def test_a_wrong_file_is_told_where_and_why(write: Write, text: str, line: int, key: str, says: str) -> None:
+    path = write(text)
+    with pytest.raises(ProviderTableError) as caught:
+        load(path)
+    error = caught.value
+    assert (error.file, error.line, error.key) == (path, line, key)
+    assert says in error.reason
+    assert str(error).startswith(f"{path}, line {line}: ")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ProviderTableError, match=r"missing\.toml, line 1: cannot be read"):
+        load(tmp_path / "missing.toml")
+
+
+def test_a_file_that_is_not_utf8_is_told_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "latin.toml"
+    path.write_bytes(b"# fine\n# caf\xe9\n")
+    with pytest.raises(ProviderTableError, match="line 2: expected UTF-8"):
+        load(path)
+
+
+@given(st.text(alphabet='[]provideruls.=" \n#1a', max_size=60))
+def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.toml"
+    path.write_text(text, encoding="utf-8")
+    try:
+        load(path)
+    except ProviderTableError as error:
+        assert 1 <= error.line <= text.count("\n") + 1
+
+
+def test_the_built_in_file_passes_as_a_users_file() -> None:
+    assert load(BUILT_IN).hosts() == TABLE.hosts()
