@@ -34,11 +34,15 @@ BY_TURN = "distinctive turn"
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """The sealed part of a record: its reasoning fields as JSON values, visible text and tool-call ids."""
+    """The sealed part of a record: its reasoning fields as JSON values, visible text and tool-call ids.
+
+    `whole` is the text with its `<think>` block where the provider put one there, else empty.
+    """
 
     fields: dict[str, bytes]
     text: str
     ids: tuple[str, ...]
+    whole: str = ""
 
 
 class Lookup(Protocol):

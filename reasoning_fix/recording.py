@@ -54,12 +54,12 @@ class Exchange(msgspec.Struct):
     snapshots: bool = False
 
 
-def thought_of(marks: Fingerprints, fields: dict[str, bytes]) -> bytes:
-    """The fingerprint of a reasoning, whatever field carries it; empty where there is none."""
+def thought_of(marks: Fingerprints, fields: dict[str, bytes], whole: str = "") -> bytes:
+    """The fingerprint of a reasoning, whatever carries it; empty where there is none."""
     for name in _FIELD_ORDER:
         if name in fields and fields[name] != b"null":
             return marks.of("thought", name == "reasoning_details", fields[name])
-    return NONE
+    return marks.of("thought", "text", whole) if whole else NONE
 
 
 def make_record(
@@ -67,7 +67,8 @@ def make_record(
 ) -> Record:
     """A turn in a context, as a record sealed for the exchange's scope."""
     key = os.urandom(16)
-    opened = Opened(answer.fields, said.text, said.ids)
+    whole = answer.turn.text if "think>" in answer.turn.text else ""
+    opened = Opened(answer.fields, said.text, said.ids, whole)
     return Record(
         key=key,
         issuer=exchange.issuer,
@@ -76,7 +77,7 @@ def make_record(
         context=context,
         turn=said.turn,
         before=said.before,
-        thought=thought_of(exchange.marks, answer.fields),
+        thought=thought_of(exchange.marks, answer.fields, whole),
         system=exchange.conversation.system,
         session=exchange.conversation.session,
         parent=parent,

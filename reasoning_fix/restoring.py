@@ -168,9 +168,11 @@ class _Restoration:
             return self._fill(said, own)
         if verdict.part:
             return self._fill(said, own)
-        fields = self._recorded(verdict)
+        fields = self._recorded(verdict) | self._tagged(said, verdict)
         if not fields:
             return self._known_empty(said, own)
+        if "content" not in fields and self._keeps_tags(said, verdict):
+            return {}
         self.report.wanted += 1
         self.report.restored += 1
         self.report.evidence[verdict.evidence] += 1
@@ -188,10 +190,28 @@ class _Restoration:
             names = names[:1]
         return {name: merged[name] for name in names}
 
+    def _tagged(self, said: Slot, verdict: Verdict) -> dict[str, bytes]:
+        """The content as the provider said it, where a client stripped the `<think>` block from it."""
+        opened = self.lookup.open(verdict.records[0]) if len(verdict.records) == 1 else None
+        if opened is None or not opened.whole or said.index in self.request.in_parts:
+            return {}
+        if "think>" in self._text(said) or said.text != opened.text:
+            return {}
+        return {"content": msgspec.json.encode(opened.whole)}
+
+    def _keeps_tags(self, said: Slot, verdict: Verdict) -> bool:
+        """Whether the thought still stands in the content, where the provider said it (MiniMax M3: twice)."""
+        opened = self.lookup.open(verdict.records[0])
+        return opened is not None and bool(opened.whole) and "think>" in self._text(said)
+
+    def _text(self, said: Slot) -> str:
+        message = self.request.messages[said.index]
+        return message.text if isinstance(message, Turn) else ""
+
     def _fill(self, said: Slot, own: dict[str, bytes]) -> dict[str, bytes]:
         if self.mode != fallback.AUTO or not self._demanded(said):
             return {}
-        name = self.caller.provider.placeholder_field()
+        name = self.caller.provider.placeholder_field
         value = fallback.stand_in(self.rule, own.get(name)) if name else None
         if name is None or value is None:
             return {}
@@ -203,7 +223,7 @@ class _Restoration:
         return {name: value}
 
     def _known_empty(self, said: Slot, own: dict[str, bytes]) -> dict[str, bytes]:
-        name = self.caller.provider.placeholder_field()
+        name = self.caller.provider.placeholder_field
         if name is None or not self._demanded(said):
             return {}
         value = fallback.known_empty(self.rule, own.get(name))

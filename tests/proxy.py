@@ -48,6 +48,7 @@ class Proxy:
         self.home = home
         self.ca = home / "mitmproxy" / "mitmproxy-ca-cert.pem"
         self.lines: list[str] = []
+        self.clients: list[openai.OpenAI] = []
         home.mkdir(parents=True, exist_ok=True)
         route = home / "route.py"
         route.write_text(_ROUTE)
@@ -89,9 +90,25 @@ class Proxy:
                 raise AssertionError(f"no line with {pattern!r} from mitmdump within {seconds} s:\n{output}")
             time.sleep(0.01)
 
+    def _wait_until_idle(self, seconds: float) -> None:
+        """Before Python 3.12.4, asyncio prints a traceback for each connection that is open at the end.
+
+        https://github.com/python/cpython/issues/110894
+        """
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            output = "".join(self.lines)
+            if output.count("] client connect\n") == output.count("] client disconnect\n"):
+                return
+            time.sleep(0.01)
+
     def stop(self) -> None:
         """End the process as Ctrl-C does, and complain about anything that went wrong in it."""
+        for api in self.clients:
+            api.close()
+        self.clients.clear()
         if self._process.poll() is None:
+            self._wait_until_idle(2.0)
             self._process.send_signal(signal.SIGINT)
         try:
             self._process.wait(10)
@@ -107,7 +124,9 @@ class Proxy:
 def client(proxy: Proxy, host: str, key: str) -> openai.OpenAI:
     """The official client, through the proxy, trusting only the proxy's CA; it never repeats a request."""
     verify = ssl.create_default_context(cafile=str(proxy.ca))
-    return _openai(host, key, openai.DefaultHttpxClient(proxy=proxy.url, verify=verify, trust_env=False))
+    api = _openai(host, key, openai.DefaultHttpxClient(proxy=proxy.url, verify=verify, trust_env=False))
+    proxy.clients.append(api)
+    return api
 
 
 def direct_client(provider: Simulator, host: str, key: str) -> openai.OpenAI:

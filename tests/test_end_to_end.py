@@ -74,13 +74,12 @@ class Person:
 
     def ask(self) -> str:
         """One request; its answer is appended to the history. Returns the visible text."""
-        model = self.more.pop("model", self.provider.model)
-        arguments = {"model": model, "messages": self.history, "tools": TOOLS, **self.more}
+        arguments = {"model": self.provider.model, "messages": self.history, "tools": TOOLS}
         create = cast(Any, self.api.chat.completions.create)
         if self.streamed:
-            text, calls = _collect(create(stream=True, **arguments))
+            text, calls = _collect(create(stream=True, **arguments | self.more))
         else:
-            text, calls = _copy(create(**arguments))
+            text, calls = _copy(create(**arguments | self.more))
         turn: Message = {"role": "assistant", "content": text}
         if calls:
             turn["tool_calls"] = calls
@@ -165,8 +164,8 @@ streamed_or_not = pytest.mark.parametrize("streamed", [True, False], ids=["strea
             (
                 KIMI,
                 model,
-                '{"error":{"message":"thinking is enabled but reasoning_content is missing in assistant tool call '
-                'message at index 2","type":"invalid_request_error"}}',
+                '{"error":{"message":"thinking is enabled but reasoning_content is missing in assistant '
+                'tool call message at index 2","type":"invalid_request_error"}}',
             )
             for model in ("kimi-k2.6", "kimi-k2.7-code")
         ),
@@ -187,7 +186,6 @@ def test_the_second_turn_is_refused_without_the_proxy(
     script_three_turns(provider, which)
     person = Person(direct_client(provider, which.host, KEY), which, "direct", streamed, model=model)
     person.ask()
-    person.more["model"] = model
     with pytest.raises(openai.BadRequestError) as refused:
         person.ask()
     assert refused.value.response.text == body
@@ -237,9 +235,8 @@ def test_three_turns_with_tools_work(
 ) -> None:
     script_three_turns(provider, which)
     person = Person(client(proxy, which.host, KEY), which, f"three turns {which.name} {streamed}", streamed)
-    for _ in range(3):
-        last = person.ask()
-    assert last.endswith("Both are dry.")
+    texts = [person.ask() for _ in range(3)]
+    assert texts[-1].endswith("Both are dry.")
     person.says("Thanks!")
     provider.say(reasoning="Polite.", text="Welcome.")
     person.ask()
@@ -272,9 +269,10 @@ def test_kimi_k27_gets_an_empty_reasoning_back_as_empty(
 ) -> None:
     provider.say(reasoning="", text="Done.")
     provider.say(reasoning="", text="Again.")
-    person = Person(client(proxy, KIMI.host, KEY), KIMI, f"empty {streamed}", streamed)
+    person = Person(
+        client(proxy, KIMI.host, KEY), KIMI, f"empty {streamed}", streamed, model="kimi-k2.7-code"
+    )
     for saying in ("more", "and more"):
-        person.more["model"] = "kimi-k2.7-code"
         person.ask()
         person.says(saying)
     assert provider.requests[-1].json["messages"][2]["reasoning_content"] == ""
@@ -304,7 +302,8 @@ def test_the_same_request_is_restored_to_the_same_bytes(provider: Simulator, pro
 @pytest.mark.parametrize(
     "body",
     [
-        b'{ "model":"deepseek-flash",\t"temperature":1.0e0, "messages":[ {"role":"user","content":"\\u00e9 \xc3\xa9"} ] }\n',
+        b'{ "model":"deepseek-flash",\t"temperature":1.0e0, '
+        b'"messages":[ {"role":"user","content":"\\u00e9 \xc3\xa9"} ] }\n',
         chat(USER, {"role": "assistant", "content": "Dry.", "reasoning_content": "Mine."}, USER),
         chat(USER, {"role": "assistant", "content": "Dry.", "reasoning_content": "Mine."}, USER, stream=True),
     ],

@@ -54,8 +54,9 @@ class _ToolCall(msgspec.Struct):
 class ChatRequest(msgspec.Struct):
     """A chat request as read.
 
-    `own` holds, by message index, the reasoning fields a client sent, as JSON; `continued` the index of a last
-    assistant message that the model is asked to continue (`prefix`, `partial`), or None.
+    `own` holds, by message index, the reasoning fields a client sent, as JSON; `in_parts` the indexes of
+    turns whose content is a list; `continued` the index of a last assistant message that the model is asked to
+    continue (`prefix`, `partial`), or None.
     """
 
     model: str
@@ -63,6 +64,7 @@ class ChatRequest(msgspec.Struct):
     system: str
     messages: list[Turn | Other | None]
     own: dict[int, dict[str, bytes]]
+    in_parts: set[int]
     continued: int | None
     parameters: dict[str, Raw]
 
@@ -88,7 +90,7 @@ def read_request(body: bytes) -> ChatRequest:
     except _Unreadable as error:
         raise NotChatError(f"the body is no JSON object ({type(error).__name__})") from None
     model = _string(top.get("model", _EMPTY)) or ""
-    request = ChatRequest(model, _is_filled(top.get("tools", _EMPTY)), "", [], {}, None, top)
+    request = ChatRequest(model, _is_filled(top.get("tools", _EMPTY)), "", [], {}, set(), None, top)
     system: list[str] = []
     for index, message in enumerate(_open_messages(raw_messages)):
         role = _string(message.role)
@@ -96,6 +98,8 @@ def read_request(body: bytes) -> ChatRequest:
             request.messages.append(_read_turn(message))
             if own := _own_fields(message):
                 request.own[index] = own
+            if bytes(message.content)[:1] == b"[":
+                request.in_parts.add(index)
         elif role in _SYSTEM_ROLES:
             request.messages.append(None)
             system.append(_text(message.content)[0])

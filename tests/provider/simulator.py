@@ -591,8 +591,8 @@ class Simulator:
                 self.requests.append(request)
                 if not await self._answer(request, writer):
                     break
-        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
-            pass
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError, ssl.SSLError):
+            pass  # the other side went away, or the simulator is closing
         finally:
             writer.close()
 
@@ -609,8 +609,9 @@ class Simulator:
             if self._script.get(request.conversation)
             else self._script[None]
         )
-        if script and isinstance(script[0], RawAnswer):
-            return await self._send_raw(request, script.popleft(), writer)
+        if script and isinstance(raw := script[0], RawAnswer):
+            script.popleft()
+            return await self._send_raw(request, raw, writer)
         if body is None:
             error = dump({"error": {"message": "Failed to parse the request body as JSON"}})
             return await self._send_raw(request, _plain(400, error), writer)
@@ -684,10 +685,11 @@ class Simulator:
 def _chat_body(request: Request) -> Event | None:
     try:
         body = request.json
-    except (ValueError, EOFError, OSError):
+    except (ValueError, EOFError, OSError, RecursionError):
         return None
-    fine = isinstance(body, dict) and isinstance(body.get("messages"), list) and "chat" in request.path
-    return body if fine else None
+    messages = body.get("messages") if isinstance(body, dict) else None
+    fine = isinstance(messages, list) and all(isinstance(message, dict) for message in messages)
+    return body if fine and request.path.endswith("/chat/completions") else None
 
 
 def _plain(status: int, body: bytes) -> RawAnswer:

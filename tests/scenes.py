@@ -1,0 +1,86 @@
+"""Conversations for tests without a proxy: record answers, restore requests, look at the bytes."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from reasoning_fix import providers
+from reasoning_fix.dialects.chat_answers import AnswerFolder
+from reasoning_fix.recording import record_answer
+from reasoning_fix.restoring import Caller, Restored, restore
+from reasoning_fix.store import Store
+from reasoning_fix.store.memory import MemoryStore
+from reasoning_fix.store.sealing import Installation
+
+type Message = dict[str, Any]
+
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+
+
+def call(call_id: str, arguments: str = "{}", name: str = "f") -> Message:
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def user(text: str) -> Message:
+    return {"role": "user", "content": text}
+
+
+def tool(call_id: str, text: str) -> Message:
+    return {"role": "tool", "tool_call_id": call_id, "content": text}
+
+
+def turn(text: str | None = None, calls: Sequence[Message] = (), **more: object) -> Message:
+    message: Message = {"role": "assistant", "content": text}
+    if calls:
+        message["tool_calls"] = list(calls)
+    return message | more
+
+
+class Scene:
+    """One installation with a store, and requests of any credential to any provider's host."""
+
+    def __init__(self, host: str = "api.deepseek.com", model: str = "deepseek-v4-pro") -> None:
+        self.table = providers.load()
+        self.store: Store = MemoryStore()
+        self.installation = Installation(b"s" * 32)
+        self.host = host
+        self.model = model
+        self.mode = "auto"
+
+    def restore(
+        self,
+        messages: Sequence[Message],
+        key: str = "sk-one",
+        session: str = "",
+        body: bytes | None = None,
+        **parameters: object,
+    ) -> Restored:
+        provider = self.table.provider(self.host)
+        assert provider is not None
+        caller = Caller(self.installation.scope(key), provider, self.host, session)
+        if body is None:
+            whole = {"model": self.model, "messages": list(messages), "tools": TOOLS} | parameters
+            body = json.dumps(whole).encode()
+        return restore(body, caller, self.table, self.store, self.mode)
+
+    def sent(self, messages: Sequence[Message], **options: Any) -> list[Message]:
+        """The messages as the provider gets them."""
+        restored = self.restore(messages, **options)
+        return list(messages) if restored.body is None else list(json.loads(restored.body)["messages"])
+
+    def say(self, messages: Sequence[Message], answer: Message, **options: Any) -> Message:
+        """Send a request and let the provider answer with this message; what a plain client keeps of it."""
+        exchange = self.restore(messages, **options).exchange
+        self.answer(exchange, answer)
+        return {name: value for name, value in answer.items() if not name.startswith("reasoning")}
+
+    def answer(self, exchange: Any, *answers: Message, finish: str | None = "stop") -> None:
+        folder = AnswerFolder(exchange.snapshots)
+        choices = [{"index": i, "message": a, "finish_reason": finish} for i, a in enumerate(answers)]
+        for one in folder.feed(json.dumps({"choices": choices}).encode()) + folder.end(complete=False):
+            record_answer(exchange, one)
+
+
+def reasoning(messages: Sequence[Message]) -> list[object]:
+    """The reasoning of each assistant message; `...` where the field is missing."""
+    return [m.get("reasoning_content", ...) for m in messages if m["role"] == "assistant"]

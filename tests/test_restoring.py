@@ -1,0 +1,345 @@
+"""What clients do to a history, and that each turn gets back what the provider said, or nothing."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reasoning_fix.dialects.chat_completions import NotChatError
+from reasoning_fix.dialects.splice import SpliceError
+from tests.scenes import TOOLS, Message, Scene, call, reasoning, tool, turn, user
+
+
+def two_turns(scene: Scene, first_id: str = "call_00_aaaaaaaaaaaaaaaaaaaaaaaa") -> list[Message]:
+    """user, call, result, answer: as a plain client keeps them. Reasoning was R1 and R2."""
+    history = [user("What is the weather in Paris?")]
+    asked = turn("Let me look.", [call(first_id, '{"city": "Paris", "n": 1.0}')], reasoning_content="R1 \n é")
+    history.append(scene.say(history, asked))
+    history.append(tool(first_id, "18 degrees"))
+    history.append(scene.say(history, turn("It is mild.", reasoning_content="R2")))
+    return [*history, user("Thanks. And tomorrow?")]
+
+
+def edited(history: list[Message], index: int, **changes: object) -> list[Message]:
+    copy = [dict(message) for message in history]
+    copy[index] |= changes
+    return copy
+
+
+BOTH = ["R1 \n é", "R2"]
+
+
+def test_dropped_reasoning_goes_back_to_every_turn() -> None:
+    scene = Scene()
+    history = two_turns(scene)
+    restored = scene.restore(history)
+    assert restored.body is not None
+    assert reasoning(json.loads(restored.body)["messages"]) == BOTH
+    assert restored.report.text() == "restored 2 of 2 turns: 2 by context"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"content": "  Let me look.\n"},
+        {"content": [{"type": "text", "text": "Let me look.", "cache_control": {"type": "ephemeral"}}]},
+        {"tool_calls": [call("call_00_aaaaaaaaaaaaaaaaaaaaaaaa", '{"n":1,"city":"Paris"}')]},
+        {"tool_calls": [call("x9y8z7w6v", '{"city": "Paris", "n": 1.0}')]},
+        {"content": None},
+        {"content": "<think>R1 \n é</think>Let me look."},
+        {"content": "R1 \n é\n\nLet me look.", "reasoning_content": ""},
+        {"reasoning_content": None},
+        {"reasoning_content": ""},
+        {"reasoning_content": " "},
+        {"reasoning_content": "[reasoning unavailable]"},
+    ],
+)
+def test_altered_turn_is_recognised(changes: Message) -> None:
+    scene = Scene()
+    history = two_turns(scene)
+    assert reasoning(scene.sent(edited(history, 1, **changes))) == BOTH
+
+
+def test_missing_content_is_recognised() -> None:
+    scene = Scene()
+    history = [user("go")]
+    history.append(scene.say(history, turn("", [call("call_1_abcdefgh", '{"a":1}')], reasoning_content="R")))
+    del history[1]["content"]
+    assert reasoning(scene.sent([*history, tool("call_1_abcdefgh", "x")])) == ["R"]
+
+
+def test_system_prompt_and_tools_may_change_on_each_request() -> None:
+    scene = Scene()
+    history = two_turns(scene)
+    late = [{"role": "system", "content": "It is Tuesday."}, *history]
+    assert reasoning(scene.sent(late, tools=[*TOOLS, *TOOLS])) == BOTH
+
+
+def test_compacted_prefix_by_tool_call_id_and_neighbour() -> None:
+    scene = Scene()
+    history = two_turns(scene)
+    assert reasoning(scene.sent([user("Summary: weather."), *history[1:]])) == BOTH
+
+
+def test_compacted_prefix_with_ids_that_count_up() -> None:
+    scene = Scene("api.moonshot.ai", "kimi-k2.6")
+    history = two_turns(scene, "functions.f:0")
+    assert reasoning(scene.sent([user("Summary: weather."), *history[1:]])) == BOTH
+
+
+def test_turn_split_in_two_messages_gets_its_reasoning_once() -> None:
+    scene = Scene()
+    history = two_turns(scene)
+    text = edited(history, 1)[1] | {"tool_calls": None}
+    calls = edited(history, 1, content=None)[1]
+    assert reasoning(scene.sent([history[0], text, calls, *history[2:]])) == [" ", *BOTH]
+
+
+def test_merged_tool_turns_get_both_reasonings_in_order() -> None:
+    scene = Scene()
+    history = [user("Read both files")]
+    for number, name in enumerate(("a", "b")):
+        asked = turn(None, [call(f"call_00_{name * 24}", f'{{"path": "{name}.txt"}}')])
+        history.append(scene.say(history, asked | {"reasoning_content": f"R{number}"}))
+        history.append(tool(f"call_00_{name * 24}", name))
+    merged = turn(None, history[1]["tool_calls"] + history[3]["tool_calls"])
+    assert reasoning(scene.sent([history[0], merged, history[2], history[4]])) == ["R0R1"]
+
+
+def test_done_twice_with_different_reasoning() -> None:
+    scene = Scene()
+    history = [user("one")]
+    for number in range(2):
+        history.append(scene.say(history, turn("Done.", reasoning_content=f"R{number}")))
+        history.append(user("again"))
+    assert reasoning(scene.sent(history)) == ["R0", "R1"]
+
+
+def test_done_in_another_conversation_gets_nothing() -> None:
+    scene = Scene()
+    for name in ("first task", "second task"):
+        scene.say([user(name)], turn("Done.", reasoning_content=name))
+    assert reasoning(scene.sent([user("third task"), turn("Done."), user("next")])) == [" "]
+
+
+def test_same_counted_ids_in_two_conversations() -> None:
+    scene = Scene("api.moonshot.ai", "kimi-k2.6")
+    one, two = ([user(name)] for name in ("alpha", "beta"))
+    for history, name in ((one, "A"), (two, "B")):
+        asked = turn(None, [call("functions.f:0", '{"path": "x"}')], reasoning_content=name)
+        history.append(scene.say(history, asked))
+        history.append(tool("functions.f:0", "same"))
+    assert reasoning(scene.sent(one)) == ["A"]
+    assert reasoning(scene.sent(two)) == ["B"]
+    strange = [user("gamma"), *one[1:]]
+    assert reasoning(scene.sent(strange)) == [" "]
+
+
+def test_answer_generated_again_goes_to_the_newest() -> None:
+    scene = Scene()
+    ask = [user("Say done")]
+    for text in ("old", "new"):
+        kept = scene.say(ask, turn("Done.", reasoning_content=text))
+    assert reasoning(scene.sent([*ask, kept, user("more")])) == ["new"]
+
+
+def test_two_choices_that_look_alike_get_nothing() -> None:
+    scene = Scene()
+    ask = [user("Say done")]
+    exchange = scene.restore(ask).exchange
+    scene.answer(exchange, turn("Done.", reasoning_content="A"), turn("Done.", reasoning_content="B"))
+    exchange.asked -= 5
+    assert reasoning(scene.sent([*ask, turn("Done."), user("more")]))[0] in (" ", "A", "B")
+
+
+def test_branches() -> None:
+    scene = Scene()
+    ask = [user("Pick a colour")]
+    red = scene.say(ask, turn("Red, as it is warm.", reasoning_content="R"))
+    blue = scene.say(ask, turn("Blue, as it is calm.", reasoning_content="B"))
+    assert reasoning(scene.sent([*ask, red, user("why")])) == ["R"]
+    assert reasoning(scene.sent([*ask, blue, user("why")])) == ["B"]
+
+
+def test_two_hundred_tool_turns() -> None:
+    scene = Scene("api.moonshot.ai", "kimi-k2.6")
+    history = [user("go")]
+    for number in range(200):
+        call_id = f"functions.f:{number}"
+        asked = turn(None, [call(call_id, '{"poll": true}')], reasoning_content=f"R{number}")
+        history += [scene.say(history, asked), tool(call_id, "pending")]
+    assert reasoning(scene.sent(history)) == [f"R{number}" for number in range(200)]
+
+
+def test_interrupted_turn_matches_the_partial_text() -> None:
+    scene = Scene()
+    ask = [user("Tell a story")]
+    exchange = scene.restore(ask).exchange
+    scene.answer(exchange, turn("Once upon a ti", reasoning_content="half a tho"), finish=None)
+    assert reasoning(scene.sent([*ask, turn("Once upon"), user("go on")])) == ["half a tho"]
+    assert reasoning(scene.sent([*ask, turn("Once upon a ti [stopped]"), user("go on")])) == ["half a tho"]
+
+
+def test_own_reasoning_is_left_alone_and_learned() -> None:
+    scene = Scene()
+    history = [user("hello there"), turn("Hi!", reasoning_content="mine"), user("next")]
+    assert scene.restore(history).body is None
+    del history[1]["reasoning_content"]
+    assert reasoning(scene.sent(history)) == ["mine"]
+
+
+def test_placeholders_are_never_learned() -> None:
+    scene = Scene()
+    for stand_in in (" ", "", ".", "[reasoning unavailable]"):
+        scene.restore([user("hello there"), turn("Hi!", reasoning_content=stand_in), user("next")])
+    assert reasoning(scene.sent([user("hello there"), turn("Hi!"), user("next")])) == [" "]
+
+
+def test_never_across_credentials_or_providers() -> None:
+    scene = Scene()
+    history = two_turns(scene)
+    assert reasoning(scene.sent(history, key="sk-two")) == [" ", " "]
+    scene.host, scene.model = "api.xiaomimimo.com", "mimo-v2.5-pro"
+    assert reasoning(scene.sent(history)) == [" ", ...]
+
+
+def test_thinking_off_is_left_alone() -> None:
+    scene = Scene()
+    history = two_turns(scene)
+    assert scene.restore(history, thinking={"type": "disabled"}).body is None
+
+
+def test_prefix_message_is_left_alone() -> None:
+    scene = Scene()
+    history = two_turns(scene)
+    sent = scene.sent([*history, turn("It will", prefix=True)])
+    assert reasoning(sent) == [*BOTH, ...]
+
+
+@pytest.mark.parametrize(
+    ("host", "model", "tools", "expected"),
+    [
+        ("api.deepseek.com", "deepseek-flash", True, [" ", " "]),
+        ("api.deepseek.com", "deepseek-flash", False, [..., ...]),
+        ("api.deepseek.com", "deepseek-reasoner", True, [..., ...]),
+        ("api.moonshot.ai", "kimi-k2.6", True, [" ", ...]),
+        ("api.moonshot.ai", "kimi-k2.7-code", True, [" ", " "]),
+        ("api.moonshot.ai", "moonshot-v1-8k", True, [..., ...]),
+        ("api.xiaomimimo.com", "mimo-v2.6-pro", True, [" ", ...]),
+        ("api.z.ai", "glm-5.3", True, [..., ...]),
+        ("api.minimax.io", "MiniMax-M3", True, [..., ...]),
+        ("openrouter.ai", "openai/gpt-6", True, [..., ...]),
+    ],
+)
+def test_fill_by_rule(host: str, model: str, tools: bool, expected: list[object]) -> None:
+    scene = Scene(host, model)
+    history = [
+        user("go"),
+        turn(None, [call("c_1_zzzzzzzz")]),
+        tool("c_1_zzzzzzzz", "x"),
+        turn("Fine."),
+        user("y"),
+    ]
+    assert reasoning(scene.sent(history, tools=TOOLS if tools else [])) == expected
+
+
+def test_nothing_is_filled_when_told_so() -> None:
+    scene = Scene()
+    scene.mode = "none"
+    assert scene.restore([user("go"), turn("Fine."), user("y")]).body is None
+
+
+def test_empty_reasoning_goes_back_empty() -> None:
+    scene = Scene("api.moonshot.ai", "kimi-k2.7-code")
+    history = [user("go")]
+    history.append(scene.say(history, turn("Done.", reasoning_content="")))
+    assert reasoning(scene.sent([*history, user("more")])) == [""]
+
+
+def test_every_other_byte_stays() -> None:
+    scene = Scene()
+    two_turns(scene)
+    body = (
+        b'{ "temperature":1.0,"seed":1e-7,"big":12345678901234567890123,"model":"deepseek-v4-pro","x":"\\u00e9\\/",'
+        b'"messages":[{"role":"user","content":"What is the weather in Paris?"} ,\n'
+        b'{"role":"assistant","zz":1.50,"content":"Let me look.","tool_calls":[{"id":"call_00_aaaaaaaaaaaaaaaaaaaaaaaa",'
+        b'"type":"function","function":{"name":"f","arguments":"{\\"city\\": \\"Paris\\", \\"n\\": 1.0}"}}] },'
+        b'{"role":"tool","tool_call_id":"call_00_aaaaaaaaaaaaaaaaaaaaaaaa","content":"18 degrees"}],"tools":[{"a":1}]}'
+    )
+    out = scene.restore((), body=body).body
+    assert out is not None
+    added = ',"reasoning_content":"R1 \\n é"'.encode()
+    assert out.count(added) == 1
+    assert out.replace(added, b"") == body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"messages":3}',
+        b'{"messages":["\\ud800"]}',
+        b'{"a":' + b"[" * 100_000,
+        b"\xff",
+    ],
+)
+def test_what_is_no_chat_request_is_said_to_be_none(body: bytes) -> None:
+    with pytest.raises(NotChatError):
+        Scene().restore((), body=body)
+
+
+def test_repeated_member_names_are_not_guessed_at() -> None:
+    body = b'{"model":"deepseek-flash","tools":[1],"messages":[],"messages":[{"role":"assistant","content":"x"}]}'
+    with pytest.raises(SpliceError):
+        Scene().restore((), body=body)
+
+
+def test_one_odd_message_does_not_hide_the_others() -> None:
+    scene = Scene()
+    history = two_turns(scene)
+    odd: list[Message] = [{"role": "user", "content": 7}, {"role": 3, "content": [{"type": 1}]}]
+    assert reasoning(scene.sent([*history, *odd])) == BOTH
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.text(min_size=1), st.text(), st.text()), min_size=1, max_size=8), st.booleans())
+def test_stripped_conversation_is_restored_exactly(said: list[tuple[str, str, str]], tools: bool) -> None:
+    scene = Scene()
+    history: list[Message] = []
+    expected = []
+    for number, (question, answer, thought) in enumerate(said):
+        history.append(user(f"{number} {question}"))
+        history.append(scene.say(history, turn(answer, reasoning_content=thought)))
+        expected.append(thought)
+    history.append(user("end"))
+    first = scene.restore(history)
+    sent = json.loads(first.body)["messages"] if first.body else history
+    assert reasoning(sent) == expected
+    if first.body:
+        again = scene.restore((), body=first.body)
+        assert again.body is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary())
+def test_arbitrary_bytes_are_never_changed(body: bytes) -> None:
+    try:
+        assert Scene().restore((), body=body).body is None
+    except (NotChatError, SpliceError):
+        pass
+
+
+def test_a_thousand_interleaved_conversations_keep_their_canaries() -> None:
+    scene = Scene("api.moonshot.ai", "kimi-k2.6")
+    histories = [[user(f"Task {n}")] for n in range(1000)]
+    for step in range(2):
+        for number, history in enumerate(histories):
+            call_id = f"functions.f:{step}"
+            asked = turn(None, [call(call_id, '{"same": 1}')], reasoning_content=f"canary-{number}-{step}.")
+            history += [scene.say(history, asked), tool(call_id, "same")]
+    for number, history in enumerate(histories):
+        assert reasoning(scene.sent(history)) == [f"canary-{number}-{step}." for step in range(2)]
