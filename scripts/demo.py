@@ -1,6 +1,6 @@
 """Shows a provider's refusal without the proxy and the same conversation with it, on this machine only.
 
-The provider is the simulator of the tests: it speaks TLS on loopback and refuses with the provider's own text.
+The provider is the simulator of the tests: it speaks TLS on loopback and refuses in the provider's words.
 """
 
 import json

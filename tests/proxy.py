@@ -91,9 +91,9 @@ class Proxy:
             time.sleep(0.01)
 
     def _wait_until_idle(self, seconds: float) -> None:
-        """Before Python 3.12.4, asyncio prints a traceback for each connection that is open at the end.
+        """Python 3.12.1 prints a traceback of its own for each connection that is open at the end.
 
-        https://github.com/python/cpython/issues/110894
+        https://github.com/python/cpython/pull/113690
         """
         end = time.monotonic() + seconds
         while time.monotonic() < end:

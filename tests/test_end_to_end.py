@@ -61,7 +61,7 @@ REFUSES = (DEEPSEEK, KIMI, MIMO)
 
 
 class Person:
-    """A client of the common kind: it shows the text, keeps role, content and tool calls, forgets the rest."""
+    """A client of the common kind: it keeps role, content and tool calls, and forgets the rest."""
 
     def __init__(
         self, api: openai.OpenAI, provider: Provider, opening: str, streamed: bool, **more: Any
@@ -148,7 +148,7 @@ each_provider = pytest.mark.parametrize("which", PROVIDERS, ids=lambda provider:
 streamed_or_not = pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 
 
-# --- without the proxy ---------------------------------------------------------------------------------------
+# --- without the proxy ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_deepseek_takes_a_prefix_without_reasoning() -> None:
     assert refusal(DEEPSEEK, {"messages": messages, "tools": TOOLS}, lambda _: False) is None
 
 
-# --- through the proxy ---------------------------------------------------------------------------------------
+# --- through the proxy ----------------------------------------------------------------------------------
 
 
 @each_provider
@@ -371,7 +371,7 @@ def test_the_stream_reaches_the_client_byte_for_byte(provider: Simulator, proxy:
     assert (status, headers["x-ds-trace-id"], answer) == (200, "t", b"".join(events))
 
 
-# --- who may see what ----------------------------------------------------------------------------------------
+# --- who may see what -----------------------------------------------------------------------------------
 
 
 @each_provider
@@ -464,7 +464,7 @@ def test_only_provider_hosts_are_signed_by_the_proxy(provider: Simulator, proxy:
     assert "provider simulator" not in issuer(DEEPSEEK.host)
 
 
-# --- time ----------------------------------------------------------------------------------------------------
+# --- time -----------------------------------------------------------------------------------------------
 
 
 def test_a_restart_between_two_turns_loses_nothing(provider: Simulator, start_proxy: StartProxy) -> None:
