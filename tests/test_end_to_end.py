@@ -6,13 +6,16 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
+import brotli
 import openai
 import pytest
+import zstandard
 from cryptography import x509
 from openai.types.chat import ChatCompletion
 
@@ -57,7 +60,12 @@ IDS = {
     MIMO: ("call_01e4f0c2a9b84d7f9c3e5a61", "call_01e4f0c2a9b84d7f9c3e5a62"),
     MINIMAX: ("call_function_8p2xkq4m1zta_1", "call_function_8p2xkq4m1ztb_1"),
 }
-REFUSES = (DEEPSEEK, KIMI, MIMO)
+CODINGS: dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] = {
+    "gzip": (gzip.compress, gzip.decompress),
+    "deflate": (zlib.compress, zlib.decompress),
+    "br": (brotli.compress, brotli.decompress),
+    "zstd": (zstandard.compress, lambda data: zstandard.ZstdDecompressor().decompressobj().decompress(data)),
+}
 
 
 class Person:
@@ -404,16 +412,19 @@ def test_no_thought_crosses_between_two_hundred_conversations(provider: Simulato
                 calls=[(f"functions.get_weather:{turn}", "get_weather", '{"city":"Bern"}')],
                 conversation=opening.format(number),
             )
-        provider.say(reasoning=canary(number, 2), text="Done.", conversation=opening.format(number))
+        for turn in (2, 3):
+            provider.say(reasoning=canary(number, turn), text="Done.", conversation=opening.format(number))
     apis = [client(proxy, KIMI.host, key) for key in (KEY, OTHER_KEY)]
     people = [
         Person(apis[number % 2], KIMI, opening.format(number), streamed=number % 3 > 0)
         for number in range(200)
     ]
     with ThreadPoolExecutor(8) as pool:
-        for _ in range(3):
+        for turn in range(4):
             list(pool.map(Person.ask, people))
-    assert len(provider.requests) == 600
+            for person in people if turn == 2 else ():
+                person.says("Once more.")
+    assert len(provider.requests) == 800
     for request in provider.requests:
         number = int(request.conversation.split()[1])
         said = request.body.decode()
@@ -482,20 +493,22 @@ def test_a_restart_between_two_turns_loses_nothing(provider: Simulator, start_pr
 
 
 @each_provider
+@pytest.mark.parametrize("coding", CODINGS)
 def test_a_compressed_stream_is_read_and_passed_on_as_it_is(
-    provider: Simulator, proxy: Proxy, which: Provider
+    provider: Simulator, proxy: Proxy, which: Provider, coding: str
 ) -> None:
     script_three_turns(provider, which)
-    provider.script_coding("gzip")
-    opening = {"role": "user", "content": f"gzip {which.name}"}
+    compress, decompress = CODINGS[coding]
+    provider.script_coding(coding, compress)
+    opening = {"role": "user", "content": f"{coding} {which.name}"}
     split = {"reasoning_split": True} if which is MINIMAX else {}
     body = chat(opening, provider=which, stream=True, **split)
     _, headers, answer = raw_post(
-        proxy, which.host, which.chat_path, body, bearer() | {"accept-encoding": "gzip, br"}
+        proxy, which.host, which.chat_path, body, bearer() | {"accept-encoding": "gzip, br, zstd"}
     )
-    assert headers["content-encoding"] == "gzip"
-    assert b"data: [DONE]" in gzip.decompress(answer)
-    assert provider.requests[-1].headers["accept-encoding"] == "gzip, br"
+    assert headers["content-encoding"] == coding
+    assert b"data: [DONE]" in decompress(answer)
+    assert provider.requests[-1].headers["accept-encoding"] == "gzip, br, zstd"
     turn = {"role": "assistant", "content": "", "tool_calls": [_scripted_call(provider)]}
     result = {"role": "tool", "tool_call_id": IDS[which][0], "content": "21"}
     raw_post(

@@ -60,7 +60,7 @@ class Answer(msgspec.Struct, frozen=True):
     """One scripted turn. `reasoning` None means that the model did not think at all.
 
     `pause` seconds lie between events; `cut_after` events the connection drops; `hold_open` seconds it stays
-    open after `[DONE]` without the end of the body; `coding` compresses the stream.
+    open after `[DONE]` without the end of the body; `coding` names what `compress` does to the stream.
     """
 
     reasoning: str | None = None
@@ -70,6 +70,7 @@ class Answer(msgspec.Struct, frozen=True):
     cut_after: int | None = None
     hold_open: float = 0.0
     coding: str = ""
+    compress: Callable[[bytes], bytes] = bytes
 
 
 class RawAnswer(msgspec.Struct, frozen=True):
@@ -529,7 +530,6 @@ class Simulator:
         pause: float = 0.0,
         cut_after: int | None = None,
         hold_open: float = 0.0,
-        coding: str = "",
     ) -> None:
         """Queue one turn; with `conversation` only for requests whose first user message is that text."""
         made = tuple(Call(*call) for call in calls)
@@ -548,12 +548,12 @@ class Simulator:
         """Queue an answer given as bytes. `cut` drops the connection after the last chunk."""
         self._script[conversation].append(RawAnswer(status, tuple(headers), tuple(chunks), hold_open, cut))
 
-    def script_coding(self, coding: str) -> None:
+    def script_coding(self, coding: str, compress: Callable[[bytes], bytes]) -> None:
         """Compress every turn queued so far."""
         for queue in self._script.values():
             turns = [turn for turn in queue if isinstance(turn, Answer)]
             queue.clear()
-            queue.extend(msgspec.structs.replace(turn, coding=coding) for turn in turns)
+            queue.extend(msgspec.structs.replace(turn, coding=coding, compress=compress) for turn in turns)
 
     # life
 
@@ -663,9 +663,9 @@ class Simulator:
     ) -> bool:
         request.status = 200
         headers = [("content-type", "text/event-stream"), ("transfer-encoding", "chunked")]
-        if answer.coding == "gzip":
-            headers.append(("content-encoding", "gzip"))
-            squeeze = gzip.compress(b"".join(events))
+        if answer.coding:
+            headers.append(("content-encoding", answer.coding))
+            squeeze = answer.compress(b"".join(events))
             events = [squeeze[at : at + 37] for at in range(0, len(squeeze), 37)]
         writer.write(_head(200, headers))
         for number, event in enumerate(events):
