@@ -6,9 +6,9 @@ agree; the same turn with a neighbour that agrees; the same, distinctive turn th
 weaker is no match: a placeholder does less harm than another turn's thoughts.
 
 Contexts heal: where a client altered a turn (trimmed, split, reasoning moved into the text) that was
-recognised all the same, the context of the turns after it goes on with the turn as recorded. Nothing here does
-I/O of its own: `Lookup` is handed in. Lookups are batched: one for the places, and a second one only where a
-turn has no place on record. O(turns + candidates).
+recognised all the same, the context of the turns after it goes on with the turn as recorded. Nothing here
+does I/O of its own: `Lookup` is handed in. Lookups are batched: one for the places, and a second one only
+where a turn has no place on record. O(turns + candidates).
 """
 
 from collections import defaultdict
@@ -276,7 +276,7 @@ class _Matcher:
         return Verdict(tuple(found), BY_ID, part=part)
 
     def _supported(self, record: Record, position: int, slot: Slot, found: list[Record]) -> bool:
-        """Ids that count up repeat in every conversation: they need the context or a neighbour beside them."""
+        """Ids that count up repeat in every conversation: they need the context or a neighbour too."""
         if not slot.counted_ids:
             return True
         if found:

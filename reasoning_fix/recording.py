@@ -29,9 +29,18 @@ _FIELD_ORDER = ("reasoning_content", "reasoning", "reasoning_details")
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def now() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
+class _Clock:
+    """Milliseconds since the epoch, never the same twice: the order of turns is evidence."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def __call__(self) -> int:
+        self._last = max(self._last + 1, time.time_ns() // 1_000_000)
+        return self._last
+
+
+now = _Clock()
 
 
 class Exchange(msgspec.Struct):

@@ -72,10 +72,7 @@ class Slot(msgspec.Struct):
 def visible(text: str) -> str:
     """The text without its reasoning and outer white space."""
     if "think>" in text:
-        if "<think>" in text or "<mm:think>" in text:
-            text = _THINK.sub("", text)
-        else:
-            text = _UNOPENED.sub("", text)
+        text = _THINK.sub("", text) if "<think>" in text or "<mm:think>" in text else _UNOPENED.sub("", text)
     return text.strip()
 
 
@@ -115,7 +112,7 @@ def counts_up(call: Call) -> bool:
 
 
 class Fingerprints:
-    """Keyed hashes of one scope. Every method is injective in its arguments (they are packed with lengths)."""
+    """Keyed hashes of one scope. Every method is injective in its arguments (packed with lengths)."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key

@@ -1,1 +1,1 @@
-"""One wire format per file: read a history, read an answer, write reasoning back. No I/O, no clock, no store."""
+"""One wire format per file: read a history, read an answer, write reasoning back. No I/O, no clock."""

@@ -55,8 +55,8 @@ class ChatRequest(msgspec.Struct):
     """A chat request as read.
 
     `own` holds, by message index, the reasoning fields a client sent, as JSON; `in_parts` the indexes of
-    turns whose content is a list; `continued` the index of a last assistant message that the model is asked to
-    continue (`prefix`, `partial`), or None.
+    turns whose content is a list; `continued` the index of a last assistant message that the model is asked
+    to continue (`prefix`, `partial`), or None.
     """
 
     model: str

@@ -1,8 +1,8 @@
 """The default store: one SQLite file (WAL), shared by any number of proxies.
 
-A put is one transaction on the caller's thread (about 100 microseconds, no sync to disk: it survives the end of
-the process, however sudden). Everything slow (checkpoints, erasing old turns) happens on a thread of its own
-with its own connection. While another process holds the lock, records wait in memory, where reads see them.
+A put is one transaction on the caller's thread (about 100 microseconds, no sync to disk: it survives the end
+of the process, however sudden). Everything slow (checkpoints, erasing old turns) happens on a thread of its
+own with its own connection. While another process holds the lock, records wait in memory, where reads see them.
 """
 
 import logging
@@ -153,7 +153,8 @@ class SqliteStore:
         erased = 0
         oldest = int(self._clock() * 1000) - self._keep_ms
         while count := connection.execute(
-            "DELETE FROM turns WHERE row IN (SELECT row FROM turns WHERE created < ? ORDER BY created LIMIT ?)",
+            "DELETE FROM turns WHERE row IN "
+            "(SELECT row FROM turns WHERE created < ? ORDER BY created LIMIT ?)",
             (oldest, _PRUNED_AT_ONCE),
         ).rowcount:
             erased += count

@@ -533,7 +533,7 @@ class Simulator:
     ) -> None:
         """Queue one turn; with `conversation` only for requests whose first user message is that text."""
         made = tuple(Call(*call) for call in calls)
-        self._script[conversation].append(Answer(reasoning, text, made, pause, cut_after, hold_open, coding))
+        self._script[conversation].append(Answer(reasoning, text, made, pause, cut_after, hold_open))
 
     def answer_raw(
         self,
