@@ -2,7 +2,8 @@
 
 A put is one transaction on the caller's thread (about 100 microseconds, no sync to disk: it survives the end
 of the process, however sudden). Everything slow (checkpoints, erasing old turns) happens on a thread of its
-own with its own connection. While another process holds the lock, records wait in memory, where reads see them.
+own with its own connection. While another process holds the lock, records wait in memory, where reads see
+them.
 """
 
 import logging
