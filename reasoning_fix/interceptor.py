@@ -1,6 +1,7 @@
 """The door for mitmproxy: options and hooks, each a few lines; what they decide is decided elsewhere."""
 
 import logging
+import os
 import weakref
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.providers import Provider, ProviderTableError, Table
 from reasoning_fix.recording import Exchange, Tap
 from reasoning_fix.restoring import Caller, Report, restore
-from reasoning_fix.store import Store
+from reasoning_fix.store import Store, StoreError
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation
 from reasoning_fix.store.sqlite import open_store
@@ -212,6 +213,8 @@ class Interceptor:
         return None
 
     def _is_own_page(self, flow: http.HTTPFlow) -> bool:
+        if "onboarding" not in ctx.options:
+            return False
         return bool(ctx.options.onboarding) and flow.request.pretty_host == ctx.options.onboarding_host
 
     def _open(self) -> None:
@@ -226,7 +229,13 @@ class Interceptor:
                 keep_days=_positive("reasoning_keep_days", ctx.options.reasoning_keep_days),
                 keep_megabytes=_positive("reasoning_keep_megabytes", ctx.options.reasoning_keep_megabytes),
             )
-        self._installation = Installation.load(directory)
+        try:
+            self._installation = Installation.load(directory)
+        except StoreError as error:
+            logger.warning("%s Until then turns are kept only while the proxy runs.", error)
+            self._store.close()
+            self._store = MemoryStore()
+            self._installation = Installation(os.urandom(32))
 
     def _close(self) -> None:
         if self._store is not None:

@@ -25,7 +25,9 @@ from reasoning_fix.turns import NONE, Fingerprints, History, Slot
 _NEIGHBOUR_WEIGHT = 16
 # A turn alone must say this much before it is distinctive without any other evidence.
 _DISTINCTIVE_TEXT = 40
-_DISTINCTIVE_CALL = 8
+_DISTINCTIVE_CALL = 24
+# A client that stopped reading keeps at least this much of a whole answer; less could begin any other one.
+_CUT_TEXT = 12
 
 BY_CONTEXT = "context"
 BY_ID = "tool-call id"
@@ -261,7 +263,7 @@ class _Matcher:
             candidates = [
                 record
                 for record in self.by_call.get(pair, ())
-                if _covers(record, slot.calls[at:]) and self._supported(record, position, slot, found)
+                if _overlap(record, slot.calls[at:]) and self._supported(record, position, slot, found)
             ]
             record = self._choose(candidates, position, newest=False, reuse=True)
             if record is None:
@@ -315,11 +317,10 @@ class _Matcher:
             return recorded[: len(sent)] == sent and _one_continues_other(opened.text, slot.text)
         if recorded != sent:
             return False
-        if slot.text and opened.text and opened.text.startswith(slot.text):
-            return True
-        if opened.text:
-            return opened.text in slot.text
-        return bool(sent) or (bool(slot.text) and _holds_reasoning(slot.text, opened))
+        if sent or _holds_reasoning(slot.text, opened):
+            return opened.text in slot.text or opened.text.startswith(slot.text)
+        shorter = min(len(slot.text), len(opened.text))
+        return shorter >= _CUT_TEXT and _one_continues_other(opened.text, slot.text)
 
     # Weaker evidence, for what is left.
 
@@ -459,13 +460,8 @@ class _Matcher:
         return {record.parent for record in found if record.parent}
 
 
-def _covers(record: Record, calls: Sequence[tuple[bytes, bytes]]) -> bool:
-    """Whether the record's calls begin these calls, or these calls are among the record's."""
-    step = _overlap(record, calls)
-    return step > 0
-
-
 def _overlap(record: Record, calls: Sequence[tuple[bytes, bytes]]) -> int:
+    """How many of these calls are this record's: all of its own first, or all if they are among its own."""
     if tuple(calls[: len(record.calls)]) == record.calls:
         return len(record.calls)
     mine = set(record.calls)

@@ -1,0 +1,219 @@
+"""The hooks: what is touched, what is streamed, what a person sees, and what bad options say."""
+
+import gzip
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mitmproxy import exceptions, http
+from mitmproxy.addons.onboarding import Onboarding as OnboardingAddon
+from mitmproxy.test import taddons, tflow, tutils
+
+from reasoning_fix.interceptor import MARK, Interceptor
+from tests.scenes import TOOLS, Message, call, tool, turn, user
+
+ANSWER = turn("Let me look.", [call("call_00_abcdefgh", '{"city":"Paris"}')], reasoning_content="R")
+HISTORY = [user("Weather?"), {k: v for k, v in ANSWER.items() if k != "reasoning_content"}]
+NEXT = [*HISTORY, tool("call_00_abcdefgh", "mild")]
+
+
+class Door:
+    """An interceptor in a mitmproxy without a network."""
+
+    def __init__(self, context: taddons.context, addon: Interceptor) -> None:
+        self.context = context
+        self.addon = addon
+
+    def flow(
+        self,
+        body: bytes,
+        host: str = "api.deepseek.com",
+        path: str = "/chat/completions",
+        key: str = "sk-one",
+        **headers: str,
+    ) -> http.HTTPFlow:
+        flow = tflow.tflow(req=tutils.treq(host=host, port=443, scheme=b"https", path=path.encode()))
+        flow.request.method = "POST"
+        flow.request.headers = http.Headers(
+            host=host, authorization=f"Bearer {key}", content_type="application/json", **headers
+        )
+        flow.request.raw_content = body
+        return flow
+
+    def ask(self, messages: list[Message], **options: str) -> http.HTTPFlow:
+        body = json.dumps({"model": "deepseek-flash", "messages": messages, "tools": TOOLS}).encode()
+        flow = self.flow(body, **options)
+        self.addon.requestheaders(flow)
+        self.addon.request(flow)
+        return flow
+
+    def answer(self, flow: http.HTTPFlow, message: Message, status: int = 200) -> None:
+        choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
+        body = json.dumps({"choices": [choice]}).encode()
+        flow.response = http.Response.make(status, b"", {"content-type": "application/json"})
+        flow.response.raw_content = None
+        self.addon.responseheaders(flow)
+        stream = flow.response.stream
+        if callable(stream):
+            assert stream(body) == body
+            assert stream(b"") == b""
+        self.addon.response(flow)
+
+
+@pytest.fixture
+def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+    for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    addon = Interceptor()
+    with taddons.context(OnboardingAddon(), addon) as context:
+        yield Door(context, addon)
+        addon.done()
+
+
+def test_a_person_sees_what_was_restored(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    first = door.ask(HISTORY[:1])
+    door.answer(first, ANSWER)
+    assert json.loads(first.response.content)["choices"]  # type: ignore[union-attr,arg-type]
+    second = door.ask(NEXT)
+    assert json.loads(second.request.content or b"")["messages"][1]["reasoning_content"] == "R"
+    assert second.comment == "restored 1 of 1 turns: 1 by context"
+    assert second.marked == MARK
+    assert second.metadata["reasoning_fix"]["restored"] == 1
+    assert "api.deepseek.com deepseek-flash: restored 1 of 1 turns: 1 by context" in caplog.text
+    assert first.comment == ""
+    for secret in ("sk-one", "Let me look", "Weather"):
+        assert secret not in caplog.text
+
+
+@pytest.mark.parametrize("status", [400, 429, 500])
+def test_refusals_are_no_turns(door: Door, status: int) -> None:
+    door.answer(door.ask(HISTORY[:1]), ANSWER, status)
+    second = door.ask(NEXT)
+    assert json.loads(second.request.content or b"")["messages"][1]["reasoning_content"] == " "
+    assert second.comment == "filled 1 of 1 turns that were not on record"
+
+
+def test_compressed_request_bodies_stay_compressed(door: Door) -> None:
+    door.answer(door.ask(HISTORY[:1]), ANSWER)
+    body = json.dumps({"model": "deepseek-flash", "messages": NEXT, "tools": TOOLS}).encode()
+    flow = door.flow(gzip.compress(body), content_encoding="gzip")
+    door.addon.request(flow)
+    sent = json.loads(gzip.decompress(flow.request.raw_content or b""))
+    assert sent["messages"][1]["reasoning_content"] == "R"
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "said"),
+    [
+        (b"{", {}, "the body is no JSON object"),
+        (b"", {}, "the body is no JSON object"),
+        (b"[" * 200_000, {}, "the body is no JSON object"),
+        (b'{"messages":{}}', {}, "messages is no array"),
+        (b'{"messages":["\\ud800"]}', {}, "the body is no JSON object"),
+        (b"\x1f\x8bnot gzip", {"content_encoding": "gzip"}, "its body does not decompress"),
+        (b"{}", {"content_encoding": "snappy"}, "its body does not decompress"),
+    ],
+)
+def test_bad_bodies_go_on_untouched_with_one_line(
+    door: Door, caplog: pytest.LogCaptureFixture, body: bytes, headers: dict[str, str], said: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    flow = door.flow(body, **headers)
+    door.addon.request(flow)
+    assert flow.request.raw_content == body
+    lines = [entry for entry in caplog.records if "forwarded untouched" in entry.getMessage()]
+    assert len(lines) == 1 and said in lines[0].getMessage() and lines[0].exc_info is None
+
+
+def test_a_fault_of_ours_leaves_the_request_as_it_was(
+    door: Door, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("text of the conversation")
+
+    monkeypatch.setattr("reasoning_fix.interceptor.restore", broken)
+    caplog.set_level(logging.INFO)
+    flow = door.ask(NEXT)
+    assert json.loads(flow.request.content or b"")["messages"] == NEXT
+    assert "request forwarded untouched: RuntimeError" in caplog.text
+    assert "text of the conversation" not in caplog.text
+
+
+def test_fifty_megabytes(door: Door) -> None:
+    door.answer(door.ask(HISTORY[:1]), ANSWER)
+    image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "A" * 50_000_000}}]}
+    flow = door.ask([*NEXT, image])
+    assert json.loads(flow.request.content or b"")["messages"][1]["reasoning_content"] == "R"
+
+
+def test_a_streamed_request_body_is_left_alone(door: Door) -> None:
+    flow = door.flow(b"")
+    flow.request.raw_content = None
+    door.addon.request(flow)
+    assert flow.request.raw_content is None
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "streamed"),
+    [
+        ("example.com", "/chat/completions", True),
+        ("api.deepseek.com", "/files", True),
+        ("api.deepseek.com", "/chat/completions", False),
+        ("mitm.it", "/", False),
+    ],
+)
+def test_what_is_not_ours_is_streamed(door: Door, host: str, path: str, streamed: bool) -> None:
+    flow = door.flow(b"", host=host, path=path)
+    door.addon.requestheaders(flow)
+    assert bool(flow.request.stream) is streamed
+    flow.response = http.Response.make(200, b"", {"content-type": "application/octet-stream"})
+    door.addon.responseheaders(flow)
+    assert bool(flow.response.stream) is streamed
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("reasoning_fallback", "maybe", "reasoning_fallback: 'maybe' was given; allowed are auto, none."),
+        ("reasoning_decrypt", "some", "reasoning_decrypt: 'some' was given; allowed are providers, all."),
+        ("reasoning_keep_days", "-1", "reasoning_keep_days: '-1' was given; a whole number from 1 up"),
+        ("reasoning_keep_megabytes", "big", "reasoning_keep_megabytes: 'big' was given; a whole number"),
+        ("reasoning_providers", "/nowhere.toml", "reasoning_providers: there is no file '/nowhere.toml'"),
+    ],
+)
+def test_bad_options_say_what_is_allowed(door: Door, option: str, value: str, said: str) -> None:
+    with pytest.raises(exceptions.OptionsError, match=said.replace(".", r"\.").replace("?", r"\?")):
+        door.context.configure(door.addon, **{option: value})
+
+
+def test_providers_of_ones_own(door: Door, tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(
+        '[[provider]]\nname = "mine"\nhosts = ["llm.example.internal"]\nsource = "https://x.example/"\n'
+    )
+    door.context.configure(door.addon, reasoning_providers=str(path))
+    door.answer(door.ask(HISTORY[:1], host="llm.example.internal", path="/v1/chat/completions"), ANSWER)
+    second = door.ask(NEXT, host="llm.example.internal", path="/v1/chat/completions")
+    assert json.loads(second.request.content or b"")["messages"][1]["reasoning_content"] == "R"
+
+
+def test_without_a_credential_people_are_kept_apart_by_conversation(door: Door) -> None:
+    one = {"key": "public", "x_opencode_session": "ses_1"}
+    door.answer(door.ask(HISTORY[:1], **one), ANSWER)
+    mine = door.ask(NEXT, **one)
+    theirs = door.ask(NEXT, key="public", x_opencode_session="ses_2")
+    assert json.loads(mine.request.content or b"")["messages"][1]["reasoning_content"] == "R"
+    assert json.loads(theirs.request.content or b"")["messages"][1]["reasoning_content"] == " "
+
+
+def test_a_damaged_secret_leaves_turns_in_memory(
+    door: Door, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "secret").write_bytes(b"short")
+    door.context.configure(door.addon, reasoning_store=str(tmp_path / "turns.sqlite3"))
+    door.answer(door.ask(HISTORY[:1]), ANSWER)
+    assert door.ask(NEXT).comment.startswith("restored 1 of 1")
+    assert "holds 5 bytes where 32 are expected" in caplog.text
