@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import openai
@@ -41,10 +42,17 @@ def server_connect(data: ServerConnectionHookData) -> None:
 """
 
 
+class Upstream(Protocol):
+    """Where every upstream connection goes: a port on loopback, and the CA of its certificate."""
+
+    ca: Path
+    port: int
+
+
 class Proxy:
     """One mitmdump process. `lines` is its output so far; `home` outlives it and may serve the next one."""
 
-    def __init__(self, provider: Simulator, home: Path, *arguments: str, addon: bool = True) -> None:
+    def __init__(self, provider: Upstream, home: Path, *arguments: str, addon: bool = True) -> None:
         self.home = home
         self.ca = home / "mitmproxy" / "mitmproxy-ca-cert.pem"
         self.lines: list[str] = []
