@@ -57,5 +57,8 @@ class Store(Protocol):
     ) -> list[Record]:
         """The newest RELATED_LIMIT records with any of these contexts, turns or tool-call ids."""
 
+    def by_key(self, scope: bytes, keys: Collection[bytes]) -> list[Record]:
+        """The records with these keys."""
+
     def close(self) -> None:
         """Release what is held; a closed store is not used again."""

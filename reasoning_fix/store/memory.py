@@ -12,7 +12,9 @@ class MemoryStore:
     def __init__(self, max_bytes: int = 64 * 1024 * 1024) -> None:
         self._max_bytes = max_bytes
         self._size = 0
-        self._records: OrderedDict[tuple[bytes, bytes], Record] = OrderedDict()
+        # Each with the number of its put: records made in the same millisecond stay in their order.
+        self._records: OrderedDict[tuple[bytes, bytes], tuple[int, Record]] = OrderedDict()
+        self._puts = 0
         self._index: dict[tuple[bytes, str, bytes], set[bytes]] = defaultdict(set)
 
     def __len__(self) -> int:
@@ -21,7 +23,8 @@ class MemoryStore:
     def put(self, scope: bytes, records: Sequence[Record]) -> None:
         for record in records:
             self._drop(scope, record.key)
-            self._records[scope, record.key] = record
+            self._puts += 1
+            self._records[scope, record.key] = self._puts, record
             self._size += _size(record)
             for entry in _entries(scope, record):
                 self._index[entry].add(record.key)
@@ -37,12 +40,20 @@ class MemoryStore:
         keys = [("context", c) for c in contexts] + [("turn", t) for t in turns] + [("id", i) for i in ids]
         return self._found(scope, keys)[-RELATED_LIMIT:]
 
+    def by_key(self, scope: bytes, keys: Collection[bytes]) -> list[Record]:
+        return self._sorted(scope, {key for key in keys if (scope, key) in self._records})
+
     def take(self) -> list[tuple[bytes, Record]]:
         """All records with their scopes, oldest first; they stay until `drop`."""
-        return [(scope, record) for (scope, _), record in self._records.items()]
+        return [(scope, record) for (scope, _), (_, record) in self._records.items()]
 
     def drop(self, scope: bytes, key: bytes) -> None:
         self._drop(scope, key)
+
+    def drop_unchanged(self, scope: bytes, record: Record) -> None:
+        """Drop this record, but not one that has replaced it since."""
+        if self._records.get((scope, record.key), (0, None))[1] is record:
+            self._drop(scope, record.key)
 
     def close(self) -> None:
         self._records.clear()
@@ -51,10 +62,14 @@ class MemoryStore:
 
     def _found(self, scope: bytes, keys: Iterable[tuple[str, bytes]]) -> list[Record]:
         found = {key for kind, value in keys for key in self._index.get((scope, kind, value), ())}
-        return sorted((self._records[scope, key] for key in found), key=lambda record: record.created)
+        return self._sorted(scope, found)
+
+    def _sorted(self, scope: bytes, keys: Iterable[bytes]) -> list[Record]:
+        found = [self._records[scope, key] for key in keys]
+        return [record for _, record in sorted(found, key=lambda put: (put[1].created, put[0]))]
 
     def _drop(self, scope: bytes, key: bytes) -> None:
-        record = self._records.pop((scope, key), None)
+        _, record = self._records.pop((scope, key), (0, None))
         if record is None:
             return
         self._size -= _size(record)

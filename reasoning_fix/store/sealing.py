@@ -6,10 +6,10 @@ AES-256-GCM under the scope's key, bound to its record.
 """
 
 import base64
-import binascii
 import hashlib
 import logging
 import os
+import re
 import zlib
 from collections import OrderedDict
 from pathlib import Path
@@ -29,6 +29,7 @@ _NONCE_BYTES = 12
 _SCOPES_KEPT = 256
 _WORTH_COMPRESSING = 200
 _MAX_OPENED = 64 * 1024 * 1024
+_JWT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+")
 _PLAIN, _DEFLATED = b"\0", b"\1"
 
 
@@ -62,8 +63,10 @@ class Scope:
             if flag == _DEFLATED:
                 opener = zlib.decompressobj()
                 plain = opener.decompress(plain, _MAX_OPENED)
-                if opener.unconsumed_tail:
-                    raise SealError("sealed content is too long")
+                if not opener.eof:
+                    raise SealError(f"sealed content is longer than {_MAX_OPENED} bytes")
+        except SealError:
+            raise
         except (InvalidTag, ValueError, zlib.error) as error:
             raise SealError(f"sealed content cannot be opened ({type(error).__name__})") from None
         return plain
@@ -122,8 +125,12 @@ def _read_or_make(path: Path) -> bytes:
         draft = path.with_name(f".secret-{os.getpid()}-{os.urandom(4).hex()}")
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            os.write(handle, os.urandom(_SECRET_BYTES))
-            os.close(handle)
+            try:
+                os.write(handle, os.urandom(_SECRET_BYTES))
+                # Once per installation: an empty secret after a power cut would make the store unreadable.
+                os.fsync(handle)
+            finally:
+                os.close(handle)
             # A link appears whole or not at all, and never in place of another process's secret.
             os.link(draft, path)
         except FileExistsError:
@@ -134,13 +141,22 @@ def _read_or_make(path: Path) -> bytes:
 
 
 def _lasting(credential: str) -> bytes:
-    """The part of a credential that stays: JWTs are renewed, their issuer and subject are not."""
-    parts = credential.split(".")
-    if len(parts) == 3:
+    """The part of a credential that stays: JWTs are renewed, their issuer and subject are not.
+
+    Only what is a JWT in all its parts (RFC 7519, RFC 7515) is read as one: a string that merely holds a
+    payload must not reach the scope of the person named there.
+    """
+    if jwt := _JWT.fullmatch(credential):
         try:
-            claims = msgspec.json.decode(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-            if isinstance(claims, dict) and isinstance(claims.get("sub"), str) and claims["sub"]:
-                return b"jwt" + msgspec.msgpack.encode([str(claims.get("iss", "")), claims["sub"]])
-        except (msgspec.MsgspecError, binascii.Error, ValueError, UnicodeError):
-            pass
+            header, claims = (msgspec.json.decode(_base64url(part)) for part in jwt.groups())
+        except (msgspec.MsgspecError, ValueError):
+            header = claims = None
+        if isinstance(header, dict) and isinstance(claims, dict):
+            issuer, subject = claims.get("iss"), claims.get("sub")
+            if isinstance(subject, str) and subject and isinstance(issuer, str | None):
+                return b"jwt" + msgspec.msgpack.encode([issuer, subject])
     return b"key" + credential.encode("utf-8", "surrogatepass")
+
+
+def _base64url(part: str) -> bytes:
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))

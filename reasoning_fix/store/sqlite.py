@@ -6,6 +6,8 @@ own with its own connection. While another process holds the lock, records wait 
 them.
 """
 
+import contextlib
+import errno
 import logging
 import os
 import sqlite3
@@ -20,12 +22,21 @@ from reasoning_fix.store.memory import MemoryStore
 logger = logging.getLogger(__name__)
 
 _VERSION = 1
+_NO_CALL = 0x80
 _BUSY_MS = 20
 _MAINTENANCE_SECONDS = 60.0
+_OPENING_SECONDS = 2.0
 _RETRY_SECONDS = 0.2
+_PAUSE_SECONDS = 0.002
+_WAITING_AT_MOST = 10_000
+_DELIVERED_AT_ONCE = 200
+_VACUUMED_AT_ONCE = 500
 _PRUNED_AT_ONCE = 200
 _KEYS_AT_ONCE = 500
 _SET_ASIDE_SECONDS = 60.0
+_FILES = ("", "-wal", "-shm")
+# What SQLite cannot hold, however often it is tried.
+_UNFIT = (OverflowError, UnicodeError, sqlite3.IntegrityError)
 _SCHEMA = """
 CREATE TABLE turns (
     row INTEGER PRIMARY KEY, scope BLOB NOT NULL, key BLOB NOT NULL UNIQUE, issuer TEXT NOT NULL,
@@ -69,6 +80,8 @@ type _Row = tuple[
     bytes,
 ]
 
+type _Found = tuple[int, Record]
+
 
 def open_store(path: Path, *, keep_days: int = 30, keep_megabytes: int = 512) -> Store:
     """The store at `path`; one in memory where none can be kept there, with a warning that says why."""
@@ -96,57 +109,78 @@ class SqliteStore:
         self._keep_ms = keep_days * 86_400_000
         self._keep_bytes = keep_megabytes * 1024 * 1024
         self._clock = clock
+        self._lock = threading.RLock()
         self._waiting = MemoryStore()
         self._waiting_lock = threading.Lock()
         self._wake = threading.Event()
         self._stopped = False
-        self._set_aside_at = 0.0
+        self._set_aside_at = -_SET_ASIDE_SECONDS
+        self._outdated = False
+        self._told: set[str] = set()
         _make_private(path)
+        self._file = _identity(path)
         try:
-            self._connection = _connect(path)
+            self._connection = _connect_patiently(path)
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
                 raise
-            _set_aside(path)
-            _make_private(path)
-            self._connection = _connect(path)
+            self._begin_anew()
         self._thread = threading.Thread(target=self._maintain, name="reasoning-fix store", daemon=True)
         self._thread.start()
 
     def put(self, scope: bytes, records: Sequence[Record]) -> None:
+        if len(self._waiting):
+            # Else an older record of the same key would be delivered over this one.
+            with self._waiting_lock:
+                for record in records:
+                    self._waiting.drop(scope, record.key)
         try:
-            _insert(self._connection, [(scope, record) for record in records])
+            with self._lock:
+                self._catch_up()
+                _insert(self._connection, [(scope, record) for record in records])
+        except _UNFIT as error:
+            self._warn_once("The store %s cannot hold a turn (%s); it is not kept.", error)
         except sqlite3.Error as error:
             self._mend(error)
+            self._warn_once("The store %s did not take a turn (%s); it waits in memory.", error)
             with self._waiting_lock:
-                if not len(self._waiting):
-                    logger.warning(
-                        "The store %s did not take a turn (%s); it waits in memory.", self._path, error
-                    )
                 self._waiting.put(scope, records)
             self._wake.set()
 
-    def at(self, scope: bytes, places: Collection[bytes]) -> list[Record]:
+    def put_later(self, scope: bytes, records: Sequence[Record]) -> None:
+        """Let the maintenance thread put them; reads see them at once. Beyond 10,000 they are lost."""
         with self._waiting_lock:
-            found = self._waiting.at(scope, places) if len(self._waiting) else []
-        return _merged(found, self._read("place", scope, places))
+            room = max(0, _WAITING_AT_MOST - len(self._waiting))
+            self._waiting.put(scope, records[:room])
+        if len(records) > room:
+            self._warn_once("The store %s is behind (%s); turns are lost.", f"{_WAITING_AT_MOST} waiting")
+        self._wake.set()
+
+    def at(self, scope: bytes, places: Collection[bytes]) -> list[Record]:
+        waiting = self._among_waiting(lambda store: store.at(scope, places))
+        return _merged(self._read("place", scope, places), waiting)
 
     def related(
         self, scope: bytes, *, contexts: Collection[bytes], turns: Collection[bytes], ids: Collection[bytes]
     ) -> list[Record]:
-        found: list[Record] = []
-        with self._waiting_lock:
-            if len(self._waiting):
-                found = self._waiting.related(scope, contexts=contexts, turns=turns, ids=ids)
+        waiting = self._among_waiting(
+            lambda store: store.related(scope, contexts=contexts, turns=turns, ids=ids)
+        )
         read = self._read("context", scope, contexts) + self._read("turn", scope, turns)
         read += self._read("id", scope, ids)
-        return _merged(found, read)[-RELATED_LIMIT:]
+        return _merged(read, waiting)[-RELATED_LIMIT:]
+
+    def by_key(self, scope: bytes, keys: Collection[bytes]) -> list[Record]:
+        waiting = self._among_waiting(lambda store: store.by_key(scope, keys))
+        return _merged(self._read("key", scope, keys), waiting)
 
     def close(self) -> None:
+        """What still waits in memory is delivered if the file can be had within two seconds."""
         self._stopped = True
         self._wake.set()
         self._thread.join(2)
-        self._connection.close()
+        with self._lock:
+            self._connection.close()
 
     def prune(self, connection: sqlite3.Connection | None = None) -> int:
         """Erase turns that are too old, then the oldest beyond the size; the number erased."""
@@ -159,17 +193,38 @@ class SqliteStore:
             (oldest, _PRUNED_AT_ONCE),
         ).rowcount:
             erased += count
-        while self._used(connection) > self._keep_bytes:
-            count = connection.execute(
-                "DELETE FROM turns WHERE row IN (SELECT row FROM turns ORDER BY created LIMIT ?)",
-                (_PRUNED_AT_ONCE,),
-            ).rowcount
-            if not count:
-                break
+        while self._used(connection) > self._keep_bytes and (count := self._erase_oldest(connection)):
             erased += count
-        if erased:
-            connection.execute("PRAGMA incremental_vacuum").fetchall()
+        # In small steps: a proxy waits 20 ms for the lock.
+        while erased and connection.execute("PRAGMA freelist_count").fetchone()[0]:
+            before = connection.execute("PRAGMA page_count").fetchone()[0]
+            connection.execute(f"PRAGMA incremental_vacuum({_VACUUMED_AT_ONCE})").fetchall()
+            if connection.execute("PRAGMA page_count").fetchone()[0] >= before:
+                break
         return erased
+
+    def _erase_oldest(self, connection: sqlite3.Connection) -> int:
+        """No more than the excess takes: 200 large turns can be all there is. Measured under the lock, for
+        several proxies may be at it.
+        """
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            excess = self._used(connection) - self._keep_bytes
+            rows: list[tuple[int]] = []
+            for row, size in connection.execute(
+                "SELECT row, length(sealed) FROM turns ORDER BY created, row LIMIT ?", (_PRUNED_AT_ONCE,)
+            ).fetchall():
+                if excess <= 0:
+                    break
+                rows.append((row,))
+                excess -= size
+            connection.executemany("DELETE FROM turns WHERE row = ?", rows)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return len(rows)
 
     @staticmethod
     def _used(connection: sqlite3.Connection) -> int:
@@ -179,50 +234,91 @@ class SqliteStore:
         )
         return int((pages - free) * size)
 
-    def _read(self, kind: str, scope: bytes, keys: Collection[bytes]) -> list[Record]:
+    def _among_waiting(self, ask: Callable[[MemoryStore], list[Record]]) -> list[Record]:
+        if not len(self._waiting):
+            return []
+        with self._waiting_lock:
+            return ask(self._waiting)
+
+    def _read(self, kind: str, scope: bytes, keys: Collection[bytes]) -> list[_Found]:
+        """For each 500 keys at most the newest RELATED_LIMIT records."""
         table = "turns" if kind != "id" else "call_ids JOIN turns USING (row)"
         column = f"turns.{kind}" if kind != "id" else "call_ids.id"
         owner = "turns.scope" if kind != "id" else "call_ids.scope"
         columns = ", ".join(f"turns.{name.strip()}" for name in _COLUMNS.split(","))
         wanted = list(keys)
-        records: list[Record] = []
+        found: list[_Found] = []
         try:
-            for start in range(0, len(wanted), _KEYS_AT_ONCE):
-                some = wanted[start : start + _KEYS_AT_ONCE]
-                marks = ",".join("?" * len(some))
-                rows: list[_Row] = self._connection.execute(
-                    f"SELECT {columns} FROM {table} WHERE {owner} = ? AND {column} IN ({marks}) "
-                    f"ORDER BY turns.created DESC, turns.row DESC LIMIT {RELATED_LIMIT}",
-                    (scope, *some),
-                ).fetchall()
-                records += [_record(row) for row in rows]
+            with self._lock:
+                self._catch_up()
+                for start in range(0, len(wanted), _KEYS_AT_ONCE):
+                    some = wanted[start : start + _KEYS_AT_ONCE]
+                    marks = ",".join("?" * len(some))
+                    rows = self._connection.execute(
+                        f"SELECT turns.row, {columns} FROM {table} "
+                        f"WHERE {owner} = ? AND {column} IN ({marks}) "
+                        f"ORDER BY turns.created DESC, turns.row DESC LIMIT {RELATED_LIMIT}",
+                        (scope, *some),
+                    ).fetchall()
+                    found += [(row[0], _record(row[1:])) for row in rows]
         except sqlite3.Error as error:
             self._mend(error)
-        return records
+            return []
+        return found
+
+    def _warn_once(self, text: str, reason: object) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            logger.warning(text, self._path, reason)
+
+    def _catch_up(self) -> None:
+        """Follow the path to the file that is there now, when another process has set ours aside."""
+        if self._outdated:
+            self._outdated = False
+            self._connection.close()
+            file = _identity(self._path)
+            self._connection = _connect(self._path)
+            self._file = file
 
     def _mend(self, error: sqlite3.Error) -> None:
-        """A file found damaged while running is set aside, at most once a minute."""
-        if not _is_damage(error) or time.monotonic() - self._set_aside_at < _SET_ASIDE_SECONDS:
+        """A file found damaged while running is set aside, at most once a minute.
+
+        Where no new one can be begun the connection stays closed: turns wait in memory, and the maintenance
+        thread tries again.
+        """
+        if not _is_damage(error):
             return
-        self._set_aside_at = time.monotonic() or 1.0
-        try:
+        with self._lock:
+            if time.monotonic() - self._set_aside_at < _SET_ASIDE_SECONDS:
+                return
+            self._set_aside_at = time.monotonic()
             self._connection.close()
+            try:
+                self._begin_anew()
+            except (sqlite3.Error, OSError, StoreError) as fault:
+                self._file = None
+                logger.warning("The store %s cannot be made anew (%s).", self._path, fault)
+
+    def _begin_anew(self) -> None:
+        # The file at the path may be a sound one by now: another process found the damage first.
+        if self._file == _identity(self._path):
             _set_aside(self._path)
-            _make_private(self._path)
-            self._connection = _connect(self._path)
-        except (sqlite3.Error, OSError, StoreError) as fault:
-            logger.warning("The store %s cannot be made anew (%s).", self._path, fault)
-            self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-            _prepare(self._connection)
+        _make_private(self._path)
+        self._file = _identity(self._path)
+        self._connection = _connect(self._path)
 
     def _maintain(self) -> None:
-        due = 0.0
-        while not self._stopped:
+        due = time.monotonic()
+        while True:
+            stopped = self._stopped
             try:
-                connection = _connect(self._path, busy_ms=2000)
+                _make_private(self._path)
+                connection = _connect(self._path, busy_ms=500)
                 try:
+                    if self._file != _identity(self._path):
+                        self._outdated = True
                     self._deliver(connection)
-                    if time.monotonic() >= due:
+                    if not stopped and time.monotonic() >= due:
                         self.prune(connection)
                         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
                         due = time.monotonic() + _MAINTENANCE_SECONDS
@@ -230,29 +326,63 @@ class SqliteStore:
                     connection.close()
             except (sqlite3.Error, OSError, StoreError) as error:
                 logger.debug("Store maintenance will be tried again: %s", error)
-            pause = _RETRY_SECONDS if len(self._waiting) else _MAINTENANCE_SECONDS
+                if isinstance(error, sqlite3.Error) and not stopped:
+                    self._mend(error)
+                # What puts are waiting for is tried again soon, the rest at the next turn.
+                due = max(due, time.monotonic() + _MAINTENANCE_SECONDS / 10)
+            if stopped:
+                return
             if len(self._waiting):
                 time.sleep(_RETRY_SECONDS)
-            self._wake.wait(pause)
+            elif not self._stopped:
+                self._wake.wait(max(0.0, due - time.monotonic()))
             self._wake.clear()
 
     def _deliver(self, connection: sqlite3.Connection) -> None:
         """Move what waited in memory into the file; it is dropped only once it can be read there."""
-        with self._waiting_lock:
-            waiting = self._waiting.take()
-        if waiting:
-            _insert(connection, waiting)
+        while len(self._waiting):
+            # Taken under the file's lock: a put of the same key comes before the taking or after the end.
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                with self._waiting_lock:
+                    waiting = self._waiting.take()[:_DELIVERED_AT_ONCE]
+                _write(connection, waiting)
+                connection.execute("COMMIT")
+            except BaseException as error:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                if not isinstance(error, _UNFIT):
+                    raise
+                self._warn_once("The store %s cannot hold a turn (%s); it is not kept.", error)
             with self._waiting_lock:
                 for scope, record in waiting:
-                    self._waiting.drop(scope, record.key)
+                    self._waiting.drop_unchanged(scope, record)
+            time.sleep(_PAUSE_SECONDS)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file this is, whatever its name."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _make_private(path: Path) -> None:
+    """Make the file if there is none, and see that it is ours alone to read.
+
+    An existing one is not opened: closing it would release the locks of this process's connections.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
-        if name == path or name.exists():
-            os.close(os.open(name, os.O_RDWR | os.O_CREAT, 0o600))
-            name.chmod(0o600)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    for ending in _FILES:
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + ending).chmod(0o600)
+    for place in (path, path.parent):
+        if not os.access(place, os.W_OK):
+            raise PermissionError(errno.EACCES, "it cannot be written", str(place))
 
 
 def _connect(path: Path, busy_ms: int = _BUSY_MS) -> sqlite3.Connection:
@@ -266,7 +396,26 @@ def _connect(path: Path, busy_ms: int = _BUSY_MS) -> sqlite3.Connection:
     return connection
 
 
+def _connect_patiently(path: Path) -> sqlite3.Connection:
+    """Two proxies may make the file at once: the change to WAL fails at once, whatever the busy timeout."""
+    deadline = time.monotonic() + _OPENING_SECONDS
+    while True:
+        try:
+            return _connect(path)
+        except sqlite3.OperationalError as error:
+            busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+                sqlite3.SQLITE_BUSY,
+                sqlite3.SQLITE_LOCKED,
+            )
+            if not busy or time.monotonic() > deadline:
+                raise
+        time.sleep(_BUSY_MS / 1000)
+
+
 def _prepare(connection: sqlite3.Connection) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > _VERSION:
+        raise StoreError(f"it was written by a newer version (format {version}, known are up to {_VERSION})")
     for pragma in (
         "auto_vacuum = INCREMENTAL",
         "journal_mode = WAL",
@@ -276,9 +425,6 @@ def _prepare(connection: sqlite3.Connection) -> None:
         "secure_delete = ON",
     ):
         connection.execute(f"PRAGMA {pragma}").fetchall()
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > _VERSION:
-        raise StoreError(f"it was written by a newer version (format {version}, known are up to {_VERSION})")
     if version < _VERSION:
         connection.execute("BEGIN IMMEDIATE")
         if connection.execute("PRAGMA user_version").fetchone()[0] < _VERSION:
@@ -291,15 +437,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
 def _insert(connection: sqlite3.Connection, records: Sequence[tuple[bytes, Record]]) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for scope, record in records:
-            connection.execute("DELETE FROM turns WHERE key = ?", (record.key,))
-            row = connection.execute(
-                f"INSERT INTO turns (scope, {_COLUMNS}) VALUES ({','.join('?' * 18)})", (scope, *_row(record))
-            ).lastrowid
-            connection.executemany(
-                "INSERT OR IGNORE INTO call_ids VALUES (?, ?, ?)",
-                [(scope, call_id, row) for call_id, _ in record.calls if call_id],
-            )
+        _write(connection, records)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -307,9 +445,23 @@ def _insert(connection: sqlite3.Connection, records: Sequence[tuple[bytes, Recor
         raise
 
 
+def _write(connection: sqlite3.Connection, records: Sequence[tuple[bytes, Record]]) -> None:
+    for scope, record in records:
+        connection.execute("DELETE FROM turns WHERE key = ?", (record.key,))
+        row = connection.execute(
+            f"INSERT INTO turns (scope, {_COLUMNS}) VALUES ({','.join('?' * 18)})", (scope, *_row(record))
+        ).lastrowid
+        connection.executemany(
+            "INSERT OR IGNORE INTO call_ids VALUES (?, ?, ?)",
+            [(scope, call_id, row) for call_id, _ in record.calls if call_id],
+        )
+
+
 def _row(record: Record) -> _Row:
-    # An id fingerprint may be empty: its length goes first.
-    calls = b"".join(bytes((len(call_id),)) + call_id + call for call_id, call in record.calls)
+    # Either fingerprint may be empty: the id's length goes first, with a mark where there is no call's.
+    calls = b"".join(
+        bytes((len(call_id) | (0 if call else _NO_CALL),)) + call_id + call for call_id, call in record.calls
+    )
     return (
         *(record.key, record.issuer, record.model, record.place, record.context, record.turn),
         *(record.before, record.thought, record.system, record.session, record.parent, record.thread),
@@ -323,9 +475,10 @@ def _record(row: _Row) -> Record:
     calls = []
     at = 0
     while at < len(packed):
-        end = at + 1 + packed[at]
-        calls.append((packed[at + 1 : end], packed[end : end + 16]))
-        at = end + 16
+        middle = at + 1 + (packed[at] & ~_NO_CALL)
+        end = middle + (0 if packed[at] & _NO_CALL else 16)
+        calls.append((packed[at + 1 : middle], packed[middle:end]))
+        at = end
     return Record(
         key=key,
         issuer=issuer,
@@ -347,21 +500,28 @@ def _record(row: _Row) -> Record:
     )
 
 
-def _merged(*groups: list[Record]) -> list[Record]:
-    found = {record.key: record for group in groups for record in group}
+def _merged(read: list[_Found], waiting: list[Record]) -> list[Record]:
+    """Oldest first; of one millisecond in the order they were put."""
+    found = {record.key: record for _, record in sorted(read, key=lambda pair: (pair[1].created, pair[0]))}
+    for record in waiting:
+        found.pop(record.key, None)
+        found[record.key] = record
     return sorted(found.values(), key=lambda record: record.created)
 
 
 def _is_damage(error: sqlite3.Error) -> bool:
-    text = str(error)
-    return "malformed" in text or "not a database" in text or "no such table" in text
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "no such table" in str(error)
 
 
 def _set_aside(path: Path) -> None:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     aside = path.with_name(f"{path.name}.corrupt-{stamp}")
-    for ending in ("", "-wal", "-shm"):
-        part = path.with_name(path.name + ending)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + ending))
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.corrupt-{stamp}-{number}")
+    for ending in _FILES:
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + ending).rename(aside.with_name(aside.name + ending))
     logger.warning("The store %s is damaged; it was set aside as %s and a new one begun.", path, aside)
