@@ -145,15 +145,6 @@ def test_answer_generated_again_goes_to_the_newest() -> None:
     assert reasoning(scene.sent([*ask, kept, user("more")])) == ["new"]
 
 
-def test_two_choices_that_look_alike_get_nothing() -> None:
-    scene = Scene()
-    ask = [user("Say done")]
-    exchange = scene.restore(ask).exchange
-    scene.answer(exchange, turn("Done.", reasoning_content="A"), turn("Done.", reasoning_content="B"))
-    exchange.asked -= 5
-    assert reasoning(scene.sent([*ask, turn("Done."), user("more")]))[0] in (" ", "A", "B")
-
-
 def test_branches() -> None:
     scene = Scene()
     ask = [user("Pick a colour")]
@@ -342,3 +333,134 @@ def test_a_thousand_interleaved_conversations_keep_their_canaries() -> None:
             history += [scene.say(history, asked), tool(call_id, "same")]
     for number, history in enumerate(histories):
         assert reasoning(scene.sent(history)) == [f"canary-{number}-{step}." for step in range(2)]
+
+
+def test_choices_of_one_answer_that_look_alike_get_nothing() -> None:
+    scene = Scene()
+    ask = [user("Say done")]
+    exchange = scene.restore(ask).exchange
+    scene.answer(exchange, turn("Done.", reasoning_content="A"), turn("Done.", reasoning_content="B"))
+    assert reasoning(scene.sent([*ask, turn("Done."), user("more")])) == [" "]
+
+
+def test_answers_under_way_at_the_same_time_get_nothing() -> None:
+    scene = Scene()
+    ask = [user("Say done")]
+    one, two = scene.restore(ask).exchange, scene.restore(ask).exchange
+    for exchange, thought in ((one, "A"), (two, "B")):
+        scene.answer(exchange, turn("Done.", reasoning_content=thought))
+    assert reasoning(scene.sent([*ask, turn("Done."), user("more")])) == [" "]
+
+
+def test_conversations_that_begin_alike_are_told_apart_by_their_header_and_then_by_who_followed() -> None:
+    scene = Scene()
+    ask = [user("Say done")]
+    for session in ("ses_1", "ses_2"):
+        scene.say(ask, turn("Done.", reasoning_content=session), session=session)
+    for session in ("ses_1", "ses_2"):
+        history = [*ask, turn("Done."), user("more")]
+        assert reasoning(scene.sent(history, session=session)) == [session]
+        history.append(scene.say(history, turn(f"I am {session}", reasoning_content="n"), session=session))
+        assert reasoning(scene.sent([*history, user("and?")])) == [session, "n"]
+
+
+def test_an_id_that_counts_up_proves_nothing_alone() -> None:
+    scene = Scene("api.moonshot.ai", "kimi-k2.6")
+    history = [user("alpha")]
+    asked = turn(None, [call("functions.f:0", '{"path": "x"}')], reasoning_content="A")
+    history += [scene.say(history, asked), tool("functions.f:0", "other result")]
+    assert reasoning(scene.sent([user("beta"), *history[1:]])) == [" "]
+
+
+def test_an_id_of_the_same_make_names_another_turn() -> None:
+    scene = Scene()
+    arguments = json.dumps({"path": "src/reasoning/main.py", "lines": [1, 200]})
+    first = turn(None, [call("call_00_" + "a" * 24, arguments)], reasoning_content="A")
+    scene.say([user("alpha")], first)
+    for call_id, expected in (("call_00_" + "b" * 24, " "), ("x9y8z7w6v", "A")):
+        other = [user("beta"), turn(None, [call(call_id, arguments)]), tool(call_id, "text")]
+        assert reasoning(scene.sent(other)) == [expected]
+
+
+def test_a_turn_after_an_altered_one_still_has_its_context() -> None:
+    scene = Scene()
+    history = [user("Say done, twice")]
+    history.append(scene.say(history, turn("Well, it is done as you said.", reasoning_content="R0")))
+    history.append(user("again"))
+    history.append(scene.say(history, turn("Done.", reasoning_content="R1")))
+    scene.say([user("other"), turn("x"), user("again")], turn("Done.", reasoning_content="else"))
+    history[1]["content"] = "R0 Well, it is done as you said."
+    assert reasoning(scene.sent([*history, user("more")])) == ["R0", "R1"]
+
+
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [
+        ('{"a": 1.0, "b": [2.0]}', '{"a":1,"b":[2]}'),
+        ('{"a": 12345678901234567890}', '{"a":12345678901234567000}'),
+        ('{"a": 1e2}', '{"a":100}'),
+        ("", "{}"),
+        ('{"b": 1, "a": "\\u00e9"}', '{"a":"é","b":1}'),
+        ('{"a": nonsense', ' {"a": nonsense '),
+    ],
+)
+def test_arguments_spelled_otherwise(said: str, sent: str) -> None:
+    scene = Scene()
+    ask = [user("go")]
+    scene.say(ask, turn(None, [call("call_00_" + "a" * 24, said)], reasoning_content="R"))
+    history = [*ask, turn(None, [call("rewritten", sent)]), tool("rewritten", "x")]
+    assert reasoning(scene.sent(history)) == ["R"]
+
+
+def test_a_placeholder_that_a_model_echoes_is_not_recorded() -> None:
+    scene = Scene()
+    history = [user("hello there")]
+    history.append(scene.say(history, turn("Hi!", reasoning_content="[reasoning unavailable]")))
+    assert reasoning(scene.sent([*history, user("next")])) == [" "]
+
+
+def test_a_turn_known_to_have_had_no_reasoning() -> None:
+    for host, model, expected in (
+        ("api.deepseek.com", "deepseek-flash", [...]),
+        ("api.moonshot.ai", "kimi-k2.7-code", [""]),
+        ("api.moonshot.ai", "kimi-k2.6", [...]),
+    ):
+        scene = Scene(host, model)
+        history = [user("hello there")]
+        history.append(scene.say(history, turn("Hi!"), thinking={"type": "disabled"}))
+        assert reasoning(scene.sent([*history, user("next")])) == expected
+
+
+def test_what_a_prefix_began_belongs_to_the_turn() -> None:
+    scene = Scene()
+    ask = [user("Write a poem"), turn("Roses are", prefix=True)]
+    scene.say(ask, turn(" red, my dear.", reasoning_content="R"))
+    assert reasoning(scene.sent([ask[0], turn("Roses are red, my dear."), user("more")])) == ["R"]
+
+
+def test_legacy_functions_are_restored_where_they_are() -> None:
+    scene = Scene()
+    ask = [user("go")]
+    legacy = turn(None, function_call={"name": "f", "arguments": '{"a": 1}'})
+    scene.say(ask, legacy | {"reasoning_content": "R"})
+    sent = scene.sent([*ask, legacy, {"role": "function", "name": "f", "content": "x"}])
+    assert sent[1] == legacy | {"reasoning_content": "R"}
+    assert sent[2]["role"] == "function"
+
+
+def test_reasoning_that_a_client_moved_to_another_field_fills_the_demanded_one() -> None:
+    scene = Scene()
+    history = [user("hello there"), turn("Hi!", reasoning="my own thought"), user("next")]
+    sent = scene.sent(history)
+    assert sent[1]["reasoning_content"] == sent[1]["reasoning"] == "my own thought"
+
+
+def test_details_go_back_whole_to_a_gateway() -> None:
+    scene = Scene("openrouter.ai", "moonshotai/kimi-k2.6")
+    details = [{"type": "reasoning.text", "text": "Step", "signature": "s==", "z": {"y": 2.5}}]
+    history = [user("go")]
+    answer = turn("Fine, as you like it.", reasoning="Step", reasoning_details=details)
+    history.append(scene.say(history, answer))
+    sent = scene.sent([*history, user("more")])
+    assert sent[1]["reasoning_details"] == details
+    assert "reasoning" not in sent[1]
