@@ -1,0 +1,60 @@
+"""The door for a person: the console command `reasoning-fix`, one file per subcommand.
+
+A subcommand is a module of this folder named in `COMMANDS`: its docstring is its `--help`, and it has
+`add_arguments(parser)` and `run(arguments) -> int` (the exit code: 0 done, 1 found something wrong, 2 used
+wrongly). Only the module of the subcommand that was asked for is imported, so that starting is fast.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from reasoning_fix import __version__
+
+# Name of the subcommand -> its module, in the order of `--help`, with the line that `--help` shows.
+COMMANDS: dict[str, tuple[str, str]] = {}
+
+
+class UsageError(Exception):
+    """The command was used wrongly or cannot do what was asked; the text says what to do instead."""
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    words = list(sys.argv[1:] if given is None else given)
+    arguments, module = _parse(words)
+    if module is None:
+        return 2
+    try:
+        code: int = module.run(arguments)
+    except UsageError as error:
+        print(f"reasoning-fix: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _parse(words: list[str]) -> tuple[argparse.Namespace, ModuleType | None]:
+    parser = argparse.ArgumentParser(
+        prog="reasoning-fix",
+        description="Gives reasoning models back the reasoning that clients drop.",
+        epilog="`reasoning-fix COMMAND --help` says more about one of them.",
+    )
+    parser.add_argument("--version", action="version", version=f"reasoning-fix {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    asked = next((word for word in words if not word.startswith("-")), "")
+    module: ModuleType | None = None
+    for name, (module_name, line) in COMMANDS.items():
+        command = commands.add_parser(name, help=line, description=line)
+        if name == asked:
+            module = importlib.import_module(f"reasoning_fix.cli.{module_name}")
+            command.description = (module.__doc__ or line).strip()
+            command.formatter_class = argparse.RawDescriptionHelpFormatter
+            module.add_arguments(command)
+    arguments = parser.parse_args(words)
+    if arguments.command is None:
+        parser.print_help()
+    return arguments, module
