@@ -19,8 +19,9 @@ import msgspec
 type Required = Literal["never", "tool_calls", "with_tools", "always"]
 type ReasoningField = Literal["reasoning_content", "reasoning", "reasoning_details"]
 type Writes = Literal["as_received", "first"]
-type Dialect = Literal["chat_completions"]
+type Dialect = Literal["chat_completions", "messages", "responses"]
 type Thinks = Literal["yes", "no"]
+type Means = Literal["missing", "forbidden", "parameter", "tool_choice", "always_thinks", "too_long"]
 # The way to a value in a table file: keys and positions, outermost first.
 type Where = tuple[str | int, ...]
 
@@ -29,6 +30,8 @@ CHAT_REASONING_FIELDS: tuple[str, ...] = get_args(ReasoningField.__value__)
 BUILT_IN = Path(__file__).with_name("providers.toml")
 # A model's name comes from the request body; what is longer is no name, and is not worth remembering.
 LONGEST_MODEL_NAME = 200
+# In a placeholder this stands for a few hexadecimal digits that differ from turn to turn.
+TURN = "{turn}"
 
 
 class ProviderTableError(ValueError):
@@ -40,10 +43,29 @@ class ProviderTableError(ValueError):
 
 
 class OffSwitch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A request whose value at `path` (keys, outermost first) is `value` turns thinking off."""
+    """A request whose value at `path` (keys, outermost first) is `value` turns thinking off.
+
+    `name` is what endpoints and rules call it; `clears` the parameters that contradict it; with `joins` the
+    other keys beside the value stay.
+    """
 
     path: tuple[str, ...]
     value: str | bool
+    name: str = ""
+    clears: tuple[str, ...] = ()
+    joins: bool = False
+    source: str = ""
+
+
+class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A text by which a provider refuses a request, and what it means.
+
+    `text` is a regular expression, in any case; its group `field` names the reasoning field that is not
+    allowed, its group `parameter` the parameter.
+    """
+
+    means: Means
+    text: str
     source: str = ""
 
 
@@ -52,20 +74,26 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str = ""
     models: str = ""
+    dialects: tuple[Dialect, ...] = ()
     required: Required = "never"
     placeholder: str | None = None
     known_empty: str | None = None
     refuses: tuple[str, ...] = ()
     thinks: Thinks = "yes"
     forbidden: bool = False
+    off: str | None = None
     source: str = ""
 
 
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Paths (a regular expression for the whole path, without query) that speak one dialect."""
+    """Paths (a regular expression for the whole path, without query) that speak one dialect.
+
+    `off` names the switch that turns thinking off there, unless a rule names another one.
+    """
 
     path: str = ".*/chat/completions"
     dialect: Dialect = "chat_completions"
+    off: str = ""
     source: str = ""
 
 
@@ -73,7 +101,11 @@ NEUTRAL = Rule(name="unknown")
 
 
 class Provider(msgspec.Struct, frozen=True, eq=False):
-    """One provider and its hosts; `rules` are its own rules followed by the families."""
+    """One provider and its hosts; `rules` are its own rules followed by the families.
+
+    A `maker` serves its own models, which may all see each other's reasoning; on other hosts a model sees
+    only that of its own family. `split` is the parameter that asks for reasoning apart from the content.
+    """
 
     name: str
     title: str
@@ -84,25 +116,32 @@ class Provider(msgspec.Struct, frozen=True, eq=False):
     writes: Writes
     rules: tuple[Rule, ...]
     source: str
+    maker: bool = False
+    split: str = ""
 
     def snapshots(self, host: str) -> bool:
         """Whether a stream fragment from this host may repeat all that came before it."""
         return any(pattern in self.snapshot_hosts for pattern in _patterns(host))
 
-    def rule(self, model: str) -> Rule:
+    def rule(self, model: str, dialect: Dialect = "chat_completions") -> Rule:
         """The rule for this model; a neutral one (`never`, nothing forbidden) when no row knows it."""
-        return _rule(self, model) if len(model) <= LONGEST_MODEL_NAME else NEUTRAL
+        return _rule(self, model, dialect) if len(model) <= LONGEST_MODEL_NAME else NEUTRAL
 
-    @property
-    def placeholder_field(self) -> ReasoningField | None:
-        """The field a placeholder goes to: the first one read that is plain text."""
-        return next((field for field in self.reads if field != "reasoning_details"), None)
+    def family(self, model: str) -> str:
+        """What a model belongs to: a maker's are all one; elsewhere by the rule that knows it or its name."""
+        if self.maker:
+            return self.name
+        known = self.rule(model).name.partition("-")[0]
+        if known and known != NEUTRAL.name:
+            return known
+        head = re.match(r"[a-z]+", model.lower().rpartition("/")[2])
+        return head[0] if head else model
 
 
 @lru_cache(maxsize=1024)  # bounded: model names come from outside
-def _rule(provider: Provider, model: str) -> Rule:
+def _rule(provider: Provider, model: str, dialect: Dialect) -> Rule:
     for rule in provider.rules:
-        if re.search(rule.models, model, re.IGNORECASE):
+        if (not rule.dialects or dialect in rule.dialects) and re.search(rule.models, model, re.IGNORECASE):
             return rule
     return NEUTRAL
 
@@ -111,8 +150,11 @@ class Table(msgspec.Struct, frozen=True, eq=False):
     """All providers. `by_host` holds exact hosts and wildcards ("*.example.com") side by side."""
 
     placeholders: frozenset[str]
+    stand_in: str
     off_switches: tuple[OffSwitch, ...]
+    refusals: tuple[Refusal, ...]
     by_host: dict[str, Provider]
+    user_rules: frozenset[Rule] = frozenset()
 
     def provider(self, host: str) -> Provider | None:
         """The provider of a host, exact rows before wildcards, longer wildcards before shorter ones.
@@ -124,24 +166,37 @@ class Table(msgspec.Struct, frozen=True, eq=False):
                 return found
         return None
 
-    def dialect(self, provider: Provider, method: str, path: str) -> Dialect | None:
-        """The wire format of a request, or None when it is no chat request; `path` may carry a query."""
+    def endpoint(self, provider: Provider, method: str, path: str) -> Endpoint | None:
+        """The endpoint of a request, or None when it is no chat request; `path` may carry a query."""
         if method.upper() != "POST":
             return None
         path = path.partition("?")[0].partition("#")[0].removesuffix("/")
         for endpoint in provider.endpoints:
             if re.fullmatch(endpoint.path, path):
-                return endpoint.dialect
+                return endpoint
         return None
+
+    def off_switch(self, endpoint: Endpoint, rule: Rule) -> OffSwitch | None:
+        """How thinking is turned off for this request; None where it cannot be, or nobody knows how."""
+        name = endpoint.off if rule.off is None else rule.off
+        return next((switch for switch in self.off_switches if name and switch.name == name), None)
 
     def is_placeholder(self, text: str) -> bool:
         """Whether this text only stands in for reasoning: blank, or a known placeholder."""
         text = text.strip()
-        return not text or text in self.placeholders
+        return not text or text in self.placeholders or _is_stand_in(self.stand_in, text)
 
     def hosts(self) -> tuple[str, ...]:
         """All host patterns, sorted; a wildcard starts with "*."."""
         return tuple(sorted(self.by_host))
+
+
+def _is_stand_in(pattern: str, text: str) -> bool:
+    before, turn, after = pattern.partition(TURN)
+    if not turn:
+        return bool(pattern) and text == pattern
+    inside = text.removeprefix(before).removesuffix(after)
+    return before + inside + after == text and re.fullmatch(r"[0-9a-f]{1,64}", inside) is not None
 
 
 def load(user_file: Path | None = None) -> Table:
@@ -151,9 +206,9 @@ def load(user_file: Path | None = None) -> Table:
     a user's families are asked before the built-in ones, also for built-in providers without a rule that
     matches. Raises ProviderTableError.
     """
-    files = [_read(BUILT_IN)]
+    files = [_read(BUILT_IN, frozenset())]
     if user_file is not None:
-        files.insert(0, _read(user_file))
+        files.insert(0, _read(user_file, frozenset(switch.name for switch in files[0].off)))
     families = tuple(rule for file in files for rule in file.family)
     by_name: dict[str, Provider] = {}
     by_host: dict[str, Provider] = {}
@@ -166,9 +221,18 @@ def load(user_file: Path | None = None) -> Table:
                 by_host.setdefault(host, provider)
     return Table(
         placeholders=frozenset(text.strip() for file in files for text in file.placeholders),
+        stand_in=next((file.stand_in for file in files if file.stand_in), ""),
         off_switches=tuple(switch for file in files for switch in file.off),
+        refusals=tuple(refusal for file in files for refusal in file.refusal),
         by_host=by_host,
+        user_rules=frozenset(_rules(files[0])) if user_file is not None else frozenset(),
     )
+
+
+def _rules(file: "_File") -> Iterator[Rule]:
+    yield from file.family
+    for row in file.provider:
+        yield from row.rule
 
 
 class _ProviderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -176,10 +240,16 @@ class _ProviderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hosts: tuple[str, ...]
     title: str = ""
     snapshot_hosts: tuple[str, ...] = ()
-    endpoint: tuple[Endpoint, ...] = (Endpoint(),)
+    endpoint: tuple[Endpoint, ...] = (
+        Endpoint(),
+        Endpoint(".*/v1/messages", "messages"),
+        Endpoint(".*/responses", "responses"),
+    )
     reads: tuple[ReasoningField, ...] = get_args(ReasoningField.__value__)
     writes: Writes = "as_received"
     rule: tuple[Rule, ...] = ()
+    maker: bool = False
+    split: str = ""
     source: str = ""
 
     def provider(self, families: tuple[Rule, ...]) -> Provider:
@@ -193,12 +263,16 @@ class _ProviderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             writes=self.writes,
             rules=self.rule + families,
             source=self.source,
+            maker=self.maker,
+            split=self.split,
         )
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     placeholders: tuple[str, ...] = ()
+    stand_in: str = ""
     off: tuple[OffSwitch, ...] = ()
+    refusal: tuple[Refusal, ...] = ()
     family: tuple[Rule, ...] = ()
     provider: tuple[_ProviderRow, ...] = ()
 
@@ -231,6 +305,7 @@ _HEADER = re.compile(r"\s*(\[\[?)\s*([\w.\"' -]+?)\s*\]\]?\s*(?:#.*)?")
 _ROWS: dict[tuple[str, ...], type[msgspec.Struct]] = {
     (): _File,
     ("off",): OffSwitch,
+    ("refusal",): Refusal,
     ("family",): Rule,
     ("provider",): _ProviderRow,
     ("provider", "endpoint"): Endpoint,
@@ -240,12 +315,15 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "required": get_args(Required.__value__),
     "thinks": get_args(Thinks.__value__),
     "dialect": get_args(Dialect.__value__),
+    "dialects": get_args(Dialect.__value__),
+    "means": get_args(Means.__value__),
     "reads": get_args(ReasoningField.__value__),
     "writes": get_args(Writes.__value__),
 }
 
 
-def _read(path: Path) -> _File:
+def _read(path: Path, switches: frozenset[str]) -> _File:
+    """Read and check one file; `switches` are the names of off switches that another file has."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -263,7 +341,7 @@ def _read(path: Path) -> _File:
     except msgspec.ValidationError as error:
         where, reason = _explain(str(error), document)
         raise ProviderTableError(path, _line(text, where), _spell(where), reason) from error
-    for where, reason in _faults(file):
+    for where, reason in _faults(file, switches):
         raise ProviderTableError(path, _line(text, where), _spell(where), reason)
     return file
 
@@ -295,13 +373,16 @@ def _value(document: object, where: Where) -> object:
     return document
 
 
-def _faults(file: _File) -> Iterator[tuple[Where, str]]:
+def _faults(file: _File, switches: frozenset[str]) -> Iterator[tuple[Where, str]]:
     """What types cannot say: patterns, hosts, names, and rows that contradict themselves."""
+    switches |= {switch.name for switch in file.off}
     for i, switch in enumerate(file.off):
         if not switch.path:
             yield ("off", i, "path"), "found an empty list; expected the keys that lead to the switch"
+    for i, refusal in enumerate(file.refusal):
+        yield from _pattern_faults(("refusal", i, "text"), refusal.text)
     for i, rule in enumerate(file.family):
-        yield from _rule_faults(("family", i), rule)
+        yield from _rule_faults(("family", i), rule, switches)
     names: set[str] = set()
     hosts: dict[str, str] = {}
     for i, row in enumerate(file.provider):
@@ -324,12 +405,20 @@ def _faults(file: _File) -> Iterator[tuple[Where, str]]:
                 yield (*here, "snapshot_hosts"), f"found {host!r}; allowed: the provider's hosts ({allowed})"
         for j, endpoint in enumerate(row.endpoint):
             yield from _pattern_faults((*here, "endpoint", j, "path"), endpoint.path)
+            yield from _switch_faults((*here, "endpoint", j, "off"), endpoint.off, switches)
         for j, rule in enumerate(row.rule):
-            yield from _rule_faults((*here, "rule", j), rule)
+            yield from _rule_faults((*here, "rule", j), rule, switches)
 
 
-def _rule_faults(here: Where, rule: Rule) -> Iterator[tuple[Where, str]]:
+def _switch_faults(where: Where, name: str, switches: frozenset[str]) -> Iterator[tuple[Where, str]]:
+    if name and name not in switches:
+        allowed = ", ".join(sorted(filter(None, switches)))
+        yield where, f"found {name!r}; expected the name of a row of `off` ({allowed}), or nothing"
+
+
+def _rule_faults(here: Where, rule: Rule, switches: frozenset[str]) -> Iterator[tuple[Where, str]]:
     yield from _pattern_faults((*here, "models"), rule.models)
+    yield from _switch_faults((*here, "off"), rule.off or "", switches)
     if rule.thinks == "no" or rule.forbidden:
         because = "forbidden = true" if rule.forbidden else 'thinks = "no"'
         if rule.required != "never":
