@@ -88,12 +88,14 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Paths (a regular expression for the whole path, without query) that speak one dialect.
 
-    `off` names the switch that turns thinking off there, unless a rule names another one.
+    `off` names the switch that turns thinking off there, unless a rule names another one; `split` is the
+    parameter that asks for reasoning apart from the content.
     """
 
     path: str = ".*/chat/completions"
     dialect: Dialect = "chat_completions"
     off: str = ""
+    split: str = ""
     source: str = ""
 
 
@@ -104,7 +106,7 @@ class Provider(msgspec.Struct, frozen=True, eq=False):
     """One provider and its hosts; `rules` are its own rules followed by the families.
 
     A `maker` serves its own models, which may all see each other's reasoning; on other hosts a model sees
-    only that of its own family. `split` is the parameter that asks for reasoning apart from the content.
+    only that of its own family.
     """
 
     name: str
@@ -117,7 +119,6 @@ class Provider(msgspec.Struct, frozen=True, eq=False):
     rules: tuple[Rule, ...]
     source: str
     maker: bool = False
-    split: str = ""
 
     def snapshots(self, host: str) -> bool:
         """Whether a stream fragment from this host may repeat all that came before it."""
@@ -249,7 +250,6 @@ class _ProviderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     writes: Writes = "as_received"
     rule: tuple[Rule, ...] = ()
     maker: bool = False
-    split: str = ""
     source: str = ""
 
     def provider(self, families: tuple[Rule, ...]) -> Provider:
@@ -264,7 +264,6 @@ class _ProviderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             rules=self.rule + families,
             source=self.source,
             maker=self.maker,
-            split=self.split,
         )
 
 

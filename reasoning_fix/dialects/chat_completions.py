@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from reasoning_fix.dialects.chat_answers import AnswerFolder
-from reasoning_fix.dialects.splice import set_in_array
+from reasoning_fix.dialects.splice import items, set_in_array, set_items, set_members
 from reasoning_fix.dialects.wire import Change, NotChatError, Request
 from reasoning_fix.providers import Provider
 from reasoning_fix.turns import Call, Other, Turn
@@ -79,7 +79,7 @@ def read_request(body: bytes) -> Request:
             if own := _own_fields(message):
                 request.own[index] = own
             if bytes(message.content)[:1] == b"[":
-                request.in_parts.add(index)
+                request.in_parts[index] = bytes(message.content)
         elif role in _SYSTEM_ROLES:
             request.messages.append(None)
             system.append(_text(message.content)[0])
@@ -98,6 +98,30 @@ def write_request(
 ) -> bytes:
     """The body with members set in some messages and at its top. Raises SpliceError."""
     return set_in_array(request.body, "messages", changes, settings)
+
+
+def tagged(request: Request, index: int, whole: str) -> dict[str, bytes]:
+    """The content with its `<think>` block: as a text, or in the text part that a client made of it."""
+    parts = request.in_parts.get(index)
+    if parts is None:
+        return {"content": msgspec.json.encode(whole)}
+    said = {at: text for at, raw in enumerate(items(parts)) if (text := _part_text(raw)) is not None}
+    if not said:
+        return {}
+    first = min(said)
+    # Where a client made several parts of one text, the block goes before the first one.
+    text = whole if len(said) == 1 else whole.removesuffix("".join(said.values())) + said[first]
+    if len(said) > 1 and text == whole + said[first]:
+        return {}
+    part = set_members(items(parts)[first], {"text": msgspec.json.encode(text)})
+    return {"content": set_items(parts, {}, {first: part})}
+
+
+def _part_text(raw: bytes) -> str | None:
+    try:
+        return _decode_part(raw).text
+    except _Unreadable:
+        return None
 
 
 def folder(snapshots: bool) -> AnswerFolder:

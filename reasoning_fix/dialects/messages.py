@@ -186,6 +186,11 @@ def _thinks(raw: bytes) -> bool:
     return string(opened(raw).get("type")) in _THINKING
 
 
+def tagged(request: Request, index: int, whole: str) -> dict[str, bytes]:
+    """Reasoning has blocks and items of its own here; text is left as it came."""
+    return {}
+
+
 # ---- Reasoning values --------------------------------------------------------------------------------------
 
 

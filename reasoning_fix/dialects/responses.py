@@ -101,6 +101,11 @@ def write_request(
     return set_members(body, settings) if settings else body
 
 
+def tagged(request: Request, index: int, whole: str) -> dict[str, bytes]:
+    """Reasoning has blocks and items of its own here; text is left as it came."""
+    return {}
+
+
 # ---- Reasoning values --------------------------------------------------------------------------------------
 
 

@@ -35,7 +35,7 @@ class Request(msgspec.Struct):
 
     `messages` has one entry per turn or other message, None for system messages. By index in it: `own` holds
     the reasoning fields that a client sent, `spans` the positions of a turn in the array of the body (where
-    they are not its index); `in_parts` are the chat turns whose content is a list. `continued` is the index of
+    they are not its index); `in_parts` the content of chat turns that is a list. `continued` is the index of
     a last assistant message that the model is asked to continue, or None; `parameters` the body's members.
     """
 
@@ -46,7 +46,7 @@ class Request(msgspec.Struct):
     system: str = ""
     messages: list[Turn | Other | None] = []
     own: dict[int, dict[str, bytes]] = {}
-    in_parts: set[int] = set()
+    in_parts: dict[int, bytes] = {}
     spans: dict[int, tuple[int, ...]] = {}
     continued: int | None = None
 
@@ -82,6 +82,9 @@ class Dialect(Protocol):
 
         Raises SpliceError where a repeated member name leaves doubt.
         """
+
+    def tagged(self, request: Request, index: int, whole: str) -> dict[str, bytes]:
+        """The change that gives a turn back the text with the `<think>` block that a client stripped."""
 
     def folder(self, snapshots: bool) -> Folder:
         """A reader for one answer; `snapshots`: its fragments may repeat all that came before."""
