@@ -135,7 +135,7 @@ def turned_off(switch: OffSwitch, parameters: Mapping[str, msgspec.Raw]) -> Sett
     before = bytes(parameters.get(top, b""))
     if switch.joins and before[:1] == b"{" and len(switch.path) == 2:
         value = set_members(before, {switch.path[1]: msgspec.json.encode(switch.value)})
-    if before != value:
+    if parameter(parameters, switch.path) != switch.value:
         settings[top] = value
     return settings
 
