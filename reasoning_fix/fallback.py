@@ -13,7 +13,8 @@ import msgspec
 from reasoning_fix.dialects.splice import set_members
 from reasoning_fix.dialects.wire import parameter
 from reasoning_fix.lessons import Lesson
-from reasoning_fix.providers import TURN, Endpoint, OffSwitch, Required, Rule, Table
+from reasoning_fix.provider_rows import Endpoint, OffSwitch, Required, Rule
+from reasoning_fix.providers import TURN, Table
 
 AUTO = "auto"
 DISABLE = "disable-thinking"
