@@ -164,6 +164,8 @@ class Interceptor:
     def request(self, flow: http.HTTPFlow) -> None:
         if flow.response or flow.error or not flow.live or flow.request.raw_content is None:
             return
+        if flow in resent:
+            return  # ours already, and never repaired twice
         route = self._route(flow)
         if route is None:
             return
