@@ -202,10 +202,18 @@ def _anthropic(
 
 
 def raw_post(
-    proxy: Proxy, host: str, path: str, body: bytes, headers: Mapping[str, str] | None = None
+    proxy: Proxy,
+    host: str,
+    path: str,
+    body: bytes,
+    headers: Mapping[str, str] | None = None,
+    ca: Path | None = None,
 ) -> tuple[int, dict[str, str], bytes]:
-    """Exactly these bytes through the proxy: status, headers (lower case), body as it came (not decoded)."""
-    connection = open_connection(proxy, host)
+    """Exactly these bytes through the proxy: status, headers (lower case), body as it came (not decoded).
+
+    Only the CA is trusted that is given, or the proxy's own.
+    """
+    connection = open_connection(proxy, host, ca)
     try:
         connection.request("POST", path, body, {"content-type": "application/json", **(headers or {})})
         response = connection.getresponse()
@@ -218,10 +226,10 @@ def raw_post(
         connection.close()
 
 
-def open_connection(proxy: Proxy, host: str) -> http.client.HTTPSConnection:
+def open_connection(proxy: Proxy, host: str, ca: Path | None = None) -> http.client.HTTPSConnection:
     address = urlsplit(proxy.url)
     assert address.hostname is not None
-    trusted = ssl.create_default_context(cafile=str(proxy.ca))
+    trusted = ssl.create_default_context(cafile=str(ca or proxy.ca))
     connection = http.client.HTTPSConnection(address.hostname, address.port, context=trusted, timeout=20)
     connection.set_tunnel(host, 443)
     return connection

@@ -55,7 +55,9 @@ EVERY: dict[str, dict[str, Any]] = {
     for dialect in ("chat", "messages", "responses")
     if getattr(provider, dialect) and provider not in (*WITHOUT, VLLM)
 } | MORE
-OWN = '[[provider]]\nname = "mine"\nhosts = ["llm.example.net", "adb-1234567890123456.7.azuredatabricks.net"]\n'
+OWN = (
+    '[[provider]]\nname = "mine"\nhosts = ["llm.example.net", "adb-1234567890123456.7.azuredatabricks.net"]\n'
+)
 
 
 def script(provider: Simulator, name: str) -> None:
@@ -168,7 +170,12 @@ def test_a_translator_that_drops_thinking_is_healed(proxy: Proxy, provider: Simu
     translator = _Translator(upstream)
     client = MessagesPerson(translator, "claude-opus-5", "translated", streamed=False)  # type: ignore[arg-type]
     converse(client)
-    assert all(block["type"] != "thinking" for m in client.history for block in m["content"] if m["role"] == "assistant")
+    assert all(
+        block["type"] != "thinking"
+        for m in client.history
+        for block in m["content"]
+        if m["role"] == "assistant"
+    )
     assert provider.statuses("translated") == [200] * 4
     assert [r.verdicts for r in provider.asked("translated")] == [["exact"] * turn for turn in range(4)]
 
@@ -219,7 +226,11 @@ class _Translator:
 
 # ---- Refusals ----------------------------------------------------------------------------------------------
 
-PLAIN = [{"role": "user", "content": "go"}, {"role": "assistant", "content": "Hi."}, {"role": "user", "content": "x"}]
+PLAIN = [
+    {"role": "user", "content": "go"},
+    {"role": "assistant", "content": "Hi."},
+    {"role": "user", "content": "x"},
+]
 CALLED = [
     {"role": "user", "content": "go"},
     {
