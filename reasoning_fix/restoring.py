@@ -195,7 +195,7 @@ class _Restoration:
                 history.slots, matching.verdicts, matching.contexts, strict=True
             ):
                 if change := self._change(said, verdict, context):
-                    changes[said.index] = change
+                    changes[said.index] = change | self._said_nothing(said)
             self._learn(history.slots, matching, exchange)
             if self.lacking and self.wishes.mode == fallback.DISABLE and self.policy.off is not None:
                 turn_off = True
@@ -279,6 +279,18 @@ class _Restoration:
             return change
         self._count(verdict)
         return change | {name: value for name, value in fields.items() if own.get(name) != value}
+
+    def _said_nothing(self, said: Slot) -> dict[str, bytes | None]:
+        """An empty text for no content, in a turn that is changed anyway, where no content is refused."""
+        if said.index not in self.request.null_content:
+            return {}
+        match self.caller.provider.null_content:
+            case "never":
+                return {"content": b'""'}
+            case "with_calls" if not said.calls:
+                return {"content": b'""'}
+            case _:
+                return {}
 
     def _count(self, verdict: Verdict) -> None:
         self.report.wanted += 1
