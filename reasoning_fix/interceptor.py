@@ -215,6 +215,7 @@ class Interceptor:
             logger.debug("fault while repairing", exc_info=fault)
             return
         if told is not None:
+            _note(flow, told.report, sent.caller.endpoint)
             _tell(flow, _host(flow), told.report, told.reason)
 
     def error(self, flow: http.HTTPFlow) -> None:
@@ -253,9 +254,12 @@ class Interceptor:
         )
         restored = restore(body, caller, self._table, self._store, wishes, self._lessons)
         _sent[flow] = Sent(caller, body, restored, self._store, wishes)
+        _note(flow, restored.report, endpoint)
         if restored.body is not None:
             flow.request.content = restored.body
             _tell(flow, host, restored.report)
+        elif restored.report.thinking_off:
+            _comment(flow, "not touched: thinking is off")
 
     def _route(self, flow: http.HTTPFlow) -> tuple[Provider, Endpoint] | None:
         """The provider and endpoint that a chat request goes to; None for all other traffic."""
@@ -388,12 +392,23 @@ def _tell(flow: http.HTTPFlow, host: str, report: Report, reason: str = "") -> N
     """Say what was done to a flow: in the log, and on the flow for people who look at it."""
     text = f"{reason}: {report.text()}" if reason else report.text()
     logger.info("%s %s: %s", host, report.model, text, extra={"client": flow.client_conn.peername})
-    flow.comment = f"{flow.comment}; {text}" if flow.comment else text
+    _comment(flow, text)
     flow.marked = flow.marked or MARK
+
+
+def _comment(flow: http.HTTPFlow, text: str) -> None:
+    flow.comment = f"{flow.comment}; {text}" if flow.comment else text
+
+
+def _note(flow: http.HTTPFlow, report: Report, endpoint: Endpoint) -> None:
+    """What was done, as saved with the flow: plain values that any mitmproxy can read."""
     flow.metadata["reasoning_fix"] = {
+        "dialect": endpoint.dialect,
+        "model": report.model,
         "restored": report.restored,
         "wanted": report.wanted,
         "filled": report.filled,
         "evidence": dict(report.evidence),
         "grown": report.grown,
+        "turns": [[turn.index, turn.status, turn.evidence, turn.recorded] for turn in report.turns],
     }

@@ -41,6 +41,20 @@ class Caller(msgspec.Struct, frozen=True):
         return f"{self.provider.name}/{self.endpoint.dialect}"
 
 
+class Treated(msgspec.Struct, frozen=True):
+    """What became of one turn of a history.
+
+    `index` counts the turns and other messages as read; `status` is sent (the client brought its reasoning),
+    restored, filled, empty (on record as having had none), part (of a turn whose reasoning is at another
+    piece), left out, or absent. `recorded` is in milliseconds since the epoch, 0 where it is not on record.
+    """
+
+    index: int
+    status: str
+    evidence: str = ""
+    recorded: int = 0
+
+
 class Report(msgspec.Struct):
     """What was done to one request. Counts are turns; `grown` is in bytes."""
 
@@ -56,6 +70,7 @@ class Report(msgspec.Struct):
     grown: int = 0
     thinking_off: bool = False
     turned_off: bool = False
+    turns: list[Treated] = []
     settings: tuple[str, ...] = ()
 
     def text(self) -> str:
@@ -176,6 +191,7 @@ class _Restoration:
         fields = self.dialect.fields(caller.provider)
         self.fields = [name for name in fields if name not in self.policy.forbidden]
         self.lacking = False
+        self.status = "absent"
         self.conversation = Conversation(
             self.marks.of("system", request.system) if request.system else NONE,
             self.marks.of("session", caller.session) if caller.session else NONE,
@@ -194,14 +210,23 @@ class _Restoration:
             for said, verdict, context in zip(
                 history.slots, matching.verdicts, matching.contexts, strict=True
             ):
+                self.status = "absent"
                 if change := self._change(said, verdict, context):
                     changes[said.index] = change | self._said_nothing(said)
+                record = verdict.records[0] if verdict is not None else None
+                treated = Treated(
+                    said.index,
+                    self.status,
+                    verdict.evidence if verdict is not None else "",
+                    record.created if record is not None else 0,
+                )
+                report.turns.append(treated)
             self._learn(history.slots, matching, exchange)
             if self.lacking and self.wishes.mode == fallback.DISABLE and self.policy.off is not None:
                 turn_off = True
         if turn_off and self.policy.off is not None:
             # Nothing is demanded then, and what is not demanded stays as the client sent it.
-            self.report = Report(model=report.model, family=report.family, thinking_off=True)
+            self.report = report = Report(model=report.model, family=report.family, thinking_off=True)
             changes = {}
             off = fallback.turned_off(self.policy.off, request.parameters)
             self.report.turned_off = bool(off)
@@ -263,19 +288,25 @@ class _Restoration:
             self.report.stripped += 1
             own = {name: value for name, value in own.items() if name not in change}
         if any(self._is_real(name, own[name]) for name in self.fields if name in own):
+            self.status = "sent"
             return change | self._completed(own, verdict)
         if self.only_demanded and not self._demanded(said):
-            self.report.left_out += verdict is not None
+            if verdict is not None:
+                self.status = "left out"
+                self.report.left_out += 1
             return change
         if verdict is None:
             self.report.wanted += 1
             return change | self._fill(said, own, context)
         if verdict.part:
+            self.status = "part"
             return change | self._fill(said, own, context)
         fields = self._recorded(verdict) | self._tagged(said, verdict)
         if not fields:
+            self.status = "empty"
             return change | self._known_empty(said, own, context)
         if self._keeps_tags(said, verdict):
+            self.status = "sent"
             return change
         self._count(verdict)
         return change | {name: value for name, value in fields.items() if own.get(name) != value}
@@ -293,6 +324,7 @@ class _Restoration:
                 return {}
 
     def _count(self, verdict: Verdict) -> None:
+        self.status = "restored"
         self.report.wanted += 1
         self.report.restored += 1
         self.report.evidence[verdict.evidence] += 1
@@ -351,6 +383,7 @@ class _Restoration:
             value = moved
         if value is None or own.get(name) == value:
             return {}
+        self.status = "filled"
         self.report.filled += 1
         return {name: value}
 
