@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from mitmproxy.certs import DEFAULT_DHPARAM
 
 from reasoning_fix.trust import bundle
@@ -36,8 +37,9 @@ CERTIFICATE_FILE = "mitmproxy-ca-cert.pem"
 ANDROID_FILE = "mitmproxy-ca-cert.cer"
 WINDOWS_FILE = "mitmproxy-ca-cert.p12"
 BUNDLE_FILE = "reasoning-fix-bundle.pem"
-# Not mitmproxy-ca.p12: nothing reads it, and it would be a second copy of the key.
 DERIVED_FILES = (CERTIFICATE_FILE, ANDROID_FILE, WINDOWS_FILE, DH_FILE)
+# mitmproxy writes the key a second time in this form, which nothing reads; here it is not made.
+SECOND_KEY_FILE = "mitmproxy-ca.p12"
 FORMER_PREFIX = "former-"
 
 # Hosts that the proxy itself answers for: the health page. No public domain has this ending.
@@ -91,14 +93,7 @@ class Authority(msgspec.Struct, frozen=True, kw_only=True):
 
     def permits(self, host: str) -> bool:
         """Whether programs that trust this CA accept it for a host, or for all hosts of "*.example.com"."""
-        if not self.constrained:
-            return True
-        domain = _domain(host)
-        address = _address(domain)
-        if address is None:
-            return any(domain == subtree or domain.endswith(f".{subtree}") for subtree in self.permitted)
-        networks = (_network(subtree) for subtree in self.permitted)
-        return any(network is not None and address in network for network in networks)
+        return not self.constrained or permits(self.permitted, host)
 
     def outgrown(self, hosts: Iterable[str]) -> tuple[str, ...]:
         """The hosts of the table that this CA cannot speak for, because it is older than they are."""
@@ -119,7 +114,7 @@ class Authority(msgspec.Struct, frozen=True, kw_only=True):
             )
         elif now >= self.expiry - SOON:
             remarks.append(
-                f"The CA expires on {self.expiry:%Y-%m-%d}: run `reasoning-fix ca create --renew` before that."
+                f"The CA expires on {self.expiry:%Y-%m-%d}: run `reasoning-fix ca create --renew` before."
             )
         elif now < self.start:
             remarks.append(f"The CA is valid only from {self.start:%Y-%m-%d} on: check this machine's clock.")
@@ -173,6 +168,8 @@ def renew(directory: Path, hosts: Iterable[str], environment: Mapping[str, str] 
         for name in (KEY_FILE, *DERIVED_FILES):
             if (directory / name).exists():
                 _place(aside / name, (directory / name).read_bytes(), 0o600)
+        if (directory / SECOND_KEY_FILE).exists():
+            (directory / SECOND_KEY_FILE).replace(aside / SECOND_KEY_FILE)
         contents = _make(hosts, now)
         for name, content in contents.items():
             _replace(directory / name, content, 0o600 if name == KEY_FILE else 0o644)
@@ -199,6 +196,27 @@ def subtrees(hosts: Iterable[str]) -> tuple[str, ...]:
     kept = sorted(domain for domain in domains if domains.isdisjoint(_above(domain)))
     networks = sorted(str(ipaddress.ip_network(address)) for address in addresses)
     return (*kept, *networks)
+
+
+def permits(permitted: Iterable[str], host: str) -> bool:
+    """Whether a CA with these domains and networks may speak for a host, or for all of "*.example.com"."""
+    domain = _domain(host)
+    address = _address(domain)
+    if address is None:
+        return any(domain == subtree or domain.endswith(f".{subtree}") for subtree in permitted)
+    return any((network := _network(subtree)) is not None and address in network for subtree in permitted)
+
+
+def permitted_by(certificate: x509.Certificate) -> tuple[str, ...] | None:
+    """The domains and networks a CA may speak for; None when nothing limits its domains."""
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return None
+    names = constraints.permitted_subtrees or []
+    domains = tuple(name.value.removeprefix(".") for name in names if isinstance(name, x509.DNSName))
+    networks = tuple(str(name.value) for name in names if isinstance(name, x509.IPAddress))
+    return (*domains, *networks) if domains else None
 
 
 # ---- Making ----------------------------------------------------------------------------------------------
@@ -247,8 +265,8 @@ def _derived(root: x509.Certificate) -> dict[str, bytes]:
 def _named(name: str) -> x509.Name:
     return x509.Name(
         [
-            x509.NameAttribute(x509.NameOID.COMMON_NAME, name),
-            x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "reasoning-fix"),
+            x509.NameAttribute(NameOID.COMMON_NAME, name),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "reasoning-fix"),
         ]
     )
 
@@ -285,7 +303,7 @@ def _certificate(
         .not_valid_after(now + LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
         .add_extension(usage, critical=True)
-        .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(own, critical=False)
         .add_extension(issuers, critical=False)
         .add_extension(_constraints(permitted), critical=True)
@@ -313,7 +331,7 @@ def _constraints(permitted: tuple[str, ...]) -> x509.NameConstraints:
 
 
 def _read(directory: Path, complete: bool = True) -> Authority:
-    """The CA of `mitmproxy-ca.pem`; with `complete`, files that follow from it and are missing are written."""
+    """The CA of `mitmproxy-ca.pem`; `complete` writes the files that follow from it and are missing."""
     chain = _certificates(directory / KEY_FILE)
     # Programs trust the last one: a root below which there may be the one that signs.
     signing, root = chain[0], chain[-1]
@@ -321,8 +339,8 @@ def _read(directory: Path, complete: bool = True) -> Authority:
         for name, content in _derived(root).items():
             if not (directory / name).exists():
                 _place(directory / name, content, 0o644)
-    permitted = _permitted(signing)
-    names = root.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    permitted = permitted_by(signing)
+    names = root.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return Authority(
         directory=directory,
         name=str(names[0].value) if names else "mitmproxy",
@@ -335,18 +353,6 @@ def _read(directory: Path, complete: bool = True) -> Authority:
         permitted=permitted or (),
         pem=_text(root),
     )
-
-
-def _permitted(certificate: x509.Certificate) -> tuple[str, ...] | None:
-    """The domains and networks a CA may speak for; None when nothing limits its domains."""
-    try:
-        constraints = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
-    except x509.ExtensionNotFound:
-        return None
-    names = constraints.permitted_subtrees or []
-    domains = tuple(name.value.removeprefix(".") for name in names if isinstance(name, x509.DNSName))
-    networks = tuple(str(name.value) for name in names if isinstance(name, x509.IPAddress))
-    return (*domains, *networks) if domains else None
 
 
 def _certificates(path: Path) -> list[x509.Certificate]:
@@ -418,7 +424,7 @@ def _replace(path: Path, content: bytes, mode: int) -> None:
 
 
 def _unfinished(path: Path, content: bytes, mode: int) -> Path:
-    """The content under another name beside `path`, on the disk; unreadable to others until it is complete."""
+    """The content under another name beside `path`, on the disk; others cannot read it until complete."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)

@@ -31,6 +31,8 @@ SYSTEM_BUNDLES = (
 )
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+?)-----END CERTIFICATE-----")
 _FROM = "# from "
+# A bundle or certificate of this or another proxy folder, and the certifi of this or another environment.
+_NOT_PERSONAL = ("reasoning-fix-bundle.pem", "mitmproxy-ca-cert.pem", "cacert.pem")
 
 
 def write(path: Path, own: str, environment: Mapping[str, str]) -> None:
@@ -77,19 +79,8 @@ def _personal(bundle: Path, environment: Mapping[str, str]) -> list[Path]:
     if bundle.is_file():
         lines = bundle.read_text(errors="replace").splitlines()
         named += [Path(line.removeprefix(_FROM)) for line in lines if line.startswith(_FROM)]
-    left_out = {bundle.absolute(), Path(certifi.where()).absolute(), *_system()}
-    # Our own certificate by itself (NODE_EXTRA_CA_CERTS) is no file of the person's either.
-    kept = [
-        path.absolute()
-        for path in named
-        if path.is_file() and path.absolute().parent != bundle.absolute().parent
-    ]
-    return [path for path in dict.fromkeys(kept) if path not in left_out and not _is_certifi(path)]
-
-
-def _is_certifi(path: Path) -> bool:
-    """Another environment's certifi, remembered by an earlier start: older public CAs must not pile up."""
-    return path.parent.name == "certifi"
+    paths = dict.fromkeys(path.absolute() for path in named if path.is_file())
+    return [path for path in paths if path.name not in _NOT_PERSONAL and path not in _system()]
 
 
 def _read(path: Path) -> bytes:
