@@ -1,4 +1,4 @@
-"""The system's trust store on Linux: a folder for certificates of one's own, and a command that takes them in.
+"""The system's trust store on Linux: a folder for certificates, and a command that takes them in.
 
 Facts are the rows of `FAMILIES`; the first whose folder and command are both here is this system's. The store
 belongs to the machine, so both steps need an administrator.
@@ -15,8 +15,8 @@ from reasoning_fix.trust.machine import Machine, Root, Step, Store
 class Family(msgspec.Struct, frozen=True, kw_only=True):
     """How one family of distributions takes in a certificate. Paths are below the system's root.
 
-    `update` follows a new file, `forget` a removed one. `elsewhere` are the command's own options, each with
-    the path it stands for, that make it work in another folder than the system's.
+    `update` follows a new file, `afresh` a changed or a removed one. `elsewhere` are the command's own options,
+    each with the path it stands for, that make it work in another folder than the system's.
     """
 
     title: str
@@ -24,7 +24,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     suffix: str
     command: str
     update: tuple[str, ...] = ()
-    forget: tuple[str, ...] = ()
+    afresh: tuple[str, ...] = ()
     bundle: str
     elsewhere: tuple[tuple[str, str], ...] = ()
     source: str
@@ -44,7 +44,7 @@ FAMILIES = (
         anchors="usr/local/share/ca-certificates",
         suffix=".crt",  # other files are passed over
         command="update-ca-certificates",
-        forget=("--fresh",),
+        afresh=("--fresh",),  # else the links by hash stay those of the file before
         bundle="etc/ssl/certs/ca-certificates.crt",
         elsewhere=(
             ("--certsconf", "etc/ca-certificates.conf"),
@@ -61,7 +61,7 @@ FAMILIES = (
         suffix=".pem",
         command="update-ca-trust",
         update=("extract",),
-        forget=("extract",),
+        afresh=("extract",),
         bundle="etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
         source="https://docs.fedoraproject.org/en-US/quick-docs/using-shared-system-certificates/",
     ),
@@ -87,7 +87,8 @@ def stores(machine: Machine, root: Root) -> tuple[Store, ...]:
 
 def _store(machine: Machine, root: Root, family: Family, command: str) -> Store:
     anchor = machine.root / family.anchors / f"reasoning-fix{family.suffix}"
-    lies_there = bundle.holds(machine.read(anchor) or b"", root.pem)
+    before = machine.read(anchor)
+    lies_there = bundle.holds(before or b"", root.pem)
     taken_in = bundle.holds(machine.read(machine.root / family.bundle) or b"", root.pem)
     update = (command, *_elsewhere(machine, family))
     return Store(
@@ -97,12 +98,12 @@ def _store(machine: Machine, root: Root, family: Family, command: str) -> Store:
         state="present" if lies_there and taken_in else "absent",
         install=(
             Step(("install", "-m", "0644", str(root.file), str(anchor)), administrator=True),
-            Step((*update, *family.update), administrator=True),
+            Step((*update, *(family.update if before is None else family.afresh)), administrator=True),
         ),
         # One file name for every CA of ours: a later one takes its place, and a file of another stays.
         uninstall=(
             Step(("rm", "-f", str(anchor)), administrator=True),
-            Step((*update, *family.forget), administrator=True),
+            Step((*update, *family.afresh), administrator=True),
         )
         if lies_there or taken_in
         else (),

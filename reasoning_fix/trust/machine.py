@@ -1,7 +1,7 @@
 """All that the files of the trust stores may see of a computer, and may ask of it.
 
-They look through a `Machine` and answer with `Store`s: what was found, and the exact commands that install and
-uninstall. Only `run` does anything. A test gives them a computer of its own.
+They look through a `Machine` and answer with `Store`s: what was found, and the exact commands that install
+and uninstall. Only `run` does anything. A test gives them a computer of its own.
 """
 
 import os
