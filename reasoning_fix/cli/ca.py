@@ -125,7 +125,8 @@ def _create(confdir: Path, hosts: tuple[str, ...], renew: bool) -> int:
     print("\nStart the proxy again: until then it signs with the old one.")
     if trusted:
         print(
-            f"The old one is still trusted by {_joined(trusted)}: `{_command('install', confdir)}` changes that."
+            f"The old one is still trusted by {_joined(trusted)}: "
+            f"`{_command('install', confdir)}` changes that."
         )
     return 0
 

@@ -7,11 +7,10 @@ their apex domain, a wildcard for all of it. So names that the CA may not speak 
 """
 
 import logging
+from collections.abc import Iterable
 
 from cryptography import x509
-from mitmproxy import certs, connection, ctx, tls
-from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers import quic
+from mitmproxy import certs, ctx, tls
 
 from reasoning_fix.trust.authority import permits, permitted_by
 
@@ -20,56 +19,68 @@ logger = logging.getLogger(__name__)
 _HOSTS_TOLD = 1000
 
 
-class PermittedLeaves:
-    """Replaces certificates that the CA's own constraints forbid; without constraints it does nothing.
+class PermittedStore(certs.CertStore):
+    """mitmproxy's store of certificates, with a CA that permits these domains and networks only."""
 
-    Both hooks run after mitmproxy's own, which have chosen a certificate.
+    def __init__(self, store: certs.CertStore, permitted: tuple[str, ...]) -> None:
+        super().__init__(
+            store.default_privatekey,
+            store.default_ca,
+            store.default_chain_file,
+            store.default_crl,
+            store.dhparams,
+        )
+        # What the person gave with `--certs` is in there.
+        self.certs = store.certs
+        self.permitted = permitted
+
+    def get_cert(
+        self,
+        commonname: str | None,
+        sans: Iterable[x509.GeneralName],
+        organization: str | None = None,
+        crl_url: str | None = None,
+    ) -> certs.CertStoreEntry:
+        given = list(sans)
+        names = [name for name in given if permits(self.permitted, str(name.value))]
+        if not names:
+            return super().get_cert(commonname, given, organization, crl_url)
+        # Without a DNS name beside it, OpenSSL holds a common name to be one, and finds it is not permitted.
+        first = next((str(name.value) for name in names if isinstance(name, x509.DNSName)), None)
+        return super().get_cert(first, names, organization, crl_url)
+
+
+class PermittedLeaves:
+    """Puts a `PermittedStore` in the place of mitmproxy's own, where the CA has constraints.
+
+    At each client's hello, which comes before any certificate is asked for: mitmproxy loads its store when
+    options change, and calls a script's hooks before its own.
     """
 
     def __init__(self) -> None:
-        self._store: certs.CertStore | None = None
-        self._permitted: tuple[str, ...] | None = None
+        self._unlimited: certs.CertStore | None = None
         self._told: set[str] = set()
 
-    def tls_start_client(self, data: tls.TlsData) -> None:
-        if data.ssl_conn is None:
+    def tls_clienthello(self, data: tls.ClientHelloData) -> None:
+        if data.ignore_connection:
             return
-        shown = data.ssl_conn.get_certificate(as_cryptography=True)
-        if shown is not None and (better := self._better(shown, data.context)) is not None:
-            data.ssl_conn.use_certificate(better)
+        config = ctx.master.addons.get("tlsconfig")  # type: ignore[no-untyped-call]
+        store: certs.CertStore = config.certstore
+        if store is self._unlimited:
+            return
+        if not isinstance(store, PermittedStore):
+            permitted = permitted_by(store.default_ca.to_cryptography())
+            if permitted is None:
+                self._unlimited = store
+                return
+            config.certstore = store = PermittedStore(store, permitted)
+        address = data.context.server.address
+        host = data.client_hello.sni or (address[0] if address else "")
+        if not permits(store.permitted, host):
+            self._tell(host)
 
-    def quic_start_client(self, data: quic.QuicTlsData) -> None:
-        shown = data.settings.certificate if data.settings is not None else None
-        if shown is not None and (better := self._better(shown, data.context)) is not None:
-            assert data.settings is not None
-            data.settings.certificate = better
-
-    def _better(self, shown: x509.Certificate, context: Context) -> x509.Certificate | None:
-        """The same certificate with only the names that are permitted; None where it is good, or hopeless."""
-        store, permitted = self._constraints()
-        if permitted is None:
-            return None
-        leaf = certs.Cert(shown)
-        names = [name for name in leaf.altnames if permits(permitted, str(name.value))]
-        if len(names) == len(leaf.altnames):
-            return None
-        if not names:
-            self._tell(context.client, context.server)
-            return None
-        # The CRL stays: Windows asks for one where the upstream's certificate had one.
-        crl = next(iter(leaf.crl_distribution_points), None)
-        return store.get_cert(str(names[0].value), names, leaf.organization, crl).cert.to_cryptography()
-
-    def _constraints(self) -> tuple[certs.CertStore, tuple[str, ...] | None]:
-        """mitmproxy's CA and what it permits, read again when mitmproxy has loaded another."""
-        store: certs.CertStore = ctx.master.addons.get("tlsconfig").certstore  # type: ignore[no-untyped-call]
-        if store is not self._store:
-            self._store, self._permitted = store, permitted_by(store.default_ca.to_cryptography())
-        return store, self._permitted
-
-    def _tell(self, client: connection.Client, server: connection.Server) -> None:
+    def _tell(self, host: str) -> None:
         """Once per host: the client is about to refuse, and cannot say why."""
-        host = client.sni or (server.address[0] if server.address else "")
         if host not in self._told and len(self._told) < _HOSTS_TOLD:
             self._told.add(host)
             logger.warning(

@@ -15,8 +15,8 @@ from reasoning_fix.trust.machine import Machine, Root, Step, Store
 class Family(msgspec.Struct, frozen=True, kw_only=True):
     """How one family of distributions takes in a certificate. Paths are below the system's root.
 
-    `update` follows a new file, `afresh` a changed or a removed one. `elsewhere` are the command's own options,
-    each with the path it stands for, that make it work in another folder than the system's.
+    `update` follows a new file, `afresh` a changed or a removed one. `elsewhere` are the command's own
+    options, each with the path it stands for, that make it work in another folder than the system's.
     """
 
     title: str
