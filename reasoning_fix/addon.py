@@ -13,6 +13,5 @@ if str(_package.parent) not in sys.path:
     sys.path.append(str(_package.parent))
 
 from reasoning_fix.interceptor import Interceptor  # noqa: E402
-from reasoning_fix.trust.leaves import PermittedLeaves  # noqa: E402
 
-addons = [Interceptor(), PermittedLeaves()]
+addons = [Interceptor()]

@@ -65,6 +65,8 @@ class PermittedLeaves:
         if data.ignore_connection:
             return
         config = ctx.master.addons.get("tlsconfig")  # type: ignore[no-untyped-call]
+        if config is None:
+            return
         store: certs.CertStore = config.certstore
         if store is self._unlimited:
             return
