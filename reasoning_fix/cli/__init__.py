@@ -14,7 +14,9 @@ from types import ModuleType
 from reasoning_fix import __version__
 
 # Name of the subcommand -> its module, in the order of `--help`, with the line that `--help` shows.
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "ca": ("ca", "make, show, trust or no longer trust the CA that the proxy signs with"),
+}
 
 
 class UsageError(Exception):
