@@ -7,12 +7,11 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-import platformdirs
 from mitmproxy import command, ctx, exceptions, http, tls
 from mitmproxy.addonmanager import Loader
 from mitmproxy.log import ALERT
 
-from reasoning_fix import fallback, providers, refusals
+from reasoning_fix import fallback, places, providers, refusals
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import KeptByServer, NotChatError
 from reasoning_fix.fallback import Wishes
@@ -290,7 +289,7 @@ class Interceptor:
         logger.log(ALERT, "Forgot %d lesson%s.", count, "" if count == 1 else "s")
 
     def _open(self) -> None:
-        directory = Path(platformdirs.user_data_dir("reasoning-fix", appauthor=False))
+        directory = places.data()
         path = _store_path()
         if path is None:
             self._store = MemoryStore()
@@ -322,12 +321,12 @@ def _store_path() -> Path | None:
         return None
     if given:
         return Path(given).expanduser()
-    return Path(platformdirs.user_data_dir("reasoning-fix", appauthor=False)) / "turns.sqlite3"
+    return places.data() / "turns.sqlite3"
 
 
 def _load_table(given: str) -> Table:
-    path = Path(given).expanduser() if given else _default_providers()
-    if not given and not path.is_file():
+    path = Path(given).expanduser() if given else places.user_providers()
+    if path is None:
         return providers.load()
     if not path.is_file():
         raise _options_error(f"reasoning_providers: there is no file {given!r}; give a TOML file.")
@@ -335,10 +334,6 @@ def _load_table(given: str) -> Table:
         return providers.load(path)
     except (ProviderTableError, OSError) as error:
         raise _options_error(f"reasoning_providers: {error}") from error
-
-
-def _default_providers() -> Path:
-    return Path(platformdirs.user_config_dir("reasoning-fix", appauthor=False)) / "providers.toml"
 
 
 def _options_error(text: str) -> exceptions.OptionsError:

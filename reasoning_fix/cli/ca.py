@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _hosts(given: Path | None) -> tuple[str, ...]:
     try:
         return providers.load(given.expanduser() if given else places.user_providers()).hosts()
-    except providers.ProviderTableError as error:
+    except ProviderTableError as error:
         raise UsageError(str(error)) from error
 
 
