@@ -6,10 +6,7 @@ own with its own connection. While another process holds the lock, records wait 
 them.
 """
 
-import contextlib
-import errno
 import logging
-import os
 import sqlite3
 import threading
 import time
@@ -17,6 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from reasoning_fix.store import RELATED_LIMIT, Record, Store, StoreError
+from reasoning_fix.store.files import is_damage, make_private, set_aside
 from reasoning_fix.store.memory import MemoryStore
 
 logger = logging.getLogger(__name__)
@@ -34,7 +32,6 @@ _VACUUMED_AT_ONCE = 500
 _PRUNED_AT_ONCE = 200
 _KEYS_AT_ONCE = 500
 _SET_ASIDE_SECONDS = 60.0
-_FILES = ("", "-wal", "-shm")
 # What SQLite cannot hold, however often it is tried.
 _UNFIT = (OverflowError, UnicodeError, sqlite3.IntegrityError)
 _SCHEMA = """
@@ -117,12 +114,12 @@ class SqliteStore:
         self._set_aside_at = -_SET_ASIDE_SECONDS
         self._outdated = False
         self._told: set[str] = set()
-        _make_private(path)
+        make_private(path)
         self._file = _identity(path)
         try:
             self._connection = _connect_patiently(path)
         except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
+            if not is_damage(error):
                 raise
             self._begin_anew()
         self._thread = threading.Thread(target=self._maintain, name="reasoning-fix store", daemon=True)
@@ -286,7 +283,7 @@ class SqliteStore:
         Where no new one can be begun the connection stays closed: turns wait in memory, and the maintenance
         thread tries again.
         """
-        if not _is_damage(error):
+        if not is_damage(error):
             return
         with self._lock:
             if time.monotonic() - self._set_aside_at < _SET_ASIDE_SECONDS:
@@ -302,8 +299,8 @@ class SqliteStore:
     def _begin_anew(self) -> None:
         # The file at the path may be a sound one by now: another process found the damage first.
         if self._file == _identity(self._path):
-            _set_aside(self._path)
-        _make_private(self._path)
+            set_aside(self._path, "The store")
+        make_private(self._path)
         self._file = _identity(self._path)
         self._connection = _connect(self._path)
 
@@ -312,7 +309,7 @@ class SqliteStore:
         while True:
             stopped = self._stopped
             try:
-                _make_private(self._path)
+                make_private(self._path)
                 connection = _connect(self._path, busy_ms=500)
                 try:
                     if self._file != _identity(self._path):
@@ -367,22 +364,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _make_private(path: Path) -> None:
-    """Make the file if there is none, and see that it is ours alone to read.
-
-    An existing one is not opened: closing it would release the locks of this process's connections.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    for ending in _FILES:
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + ending).chmod(0o600)
-    for place in (path, path.parent):
-        if not os.access(place, os.W_OK):
-            raise PermissionError(errno.EACCES, "it cannot be written", str(place))
 
 
 def _connect(path: Path, busy_ms: int = _BUSY_MS) -> sqlite3.Connection:
@@ -507,21 +488,3 @@ def _merged(read: list[_Found], waiting: list[Record]) -> list[Record]:
         found.pop(record.key, None)
         found[record.key] = record
     return sorted(found.values(), key=lambda record: record.created)
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "no such table" in str(error)
-
-
-def _set_aside(path: Path) -> None:
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    aside = path.with_name(f"{path.name}.corrupt-{stamp}")
-    number = 1
-    while aside.exists():
-        number += 1
-        aside = path.with_name(f"{path.name}.corrupt-{stamp}-{number}")
-    for ending in _FILES:
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + ending).rename(aside.with_name(aside.name + ending))
-    logger.warning("The store %s is damaged; it was set aside as %s and a new one begun.", path, aside)
