@@ -13,7 +13,8 @@ import msgspec
 from reasoning_fix.dialects.splice import set_members
 from reasoning_fix.dialects.wire import parameter
 from reasoning_fix.lessons import Lesson
-from reasoning_fix.providers import TURN, Endpoint, OffSwitch, Required, Rule, Table
+from reasoning_fix.provider_rows import Endpoint, OffSwitch, Required, Rule
+from reasoning_fix.providers import TURN, Table
 
 AUTO = "auto"
 DISABLE = "disable-thinking"
@@ -135,7 +136,7 @@ def turned_off(switch: OffSwitch, parameters: Mapping[str, msgspec.Raw]) -> Sett
     before = bytes(parameters.get(top, b""))
     if switch.joins and before[:1] == b"{" and len(switch.path) == 2:
         value = set_members(before, {switch.path[1]: msgspec.json.encode(switch.value)})
-    if before != value:
+    if parameter(parameters, switch.path) != switch.value:
         settings[top] = value
     return settings
 

@@ -17,7 +17,9 @@ from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import KeptByServer, NotChatError
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import Lessons
-from reasoning_fix.providers import Endpoint, Provider, ProviderTableError, Table
+from reasoning_fix.provider_files import ProviderTableError
+from reasoning_fix.provider_rows import Endpoint
+from reasoning_fix.providers import Provider, Table
 from reasoning_fix.recording import Tap
 from reasoning_fix.refusals import STATUSES
 from reasoning_fix.repairing import Sent, repair, resent

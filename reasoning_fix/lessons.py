@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from reasoning_fix.providers import Means
+from reasoning_fix.provider_rows import Means
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from functools import lru_cache
 
 import msgspec
 
-from reasoning_fix.providers import Means, Refusal, Table
+from reasoning_fix.provider_rows import Means, Refusal
+from reasoning_fix.providers import Table
 
 # The statuses by which requests are refused for what they say.
 STATUSES = (400, 422)

@@ -16,7 +16,8 @@ from reasoning_fix.dialects.wire import Answered, Request, parameter
 from reasoning_fix.fallback import Settings, Wishes
 from reasoning_fix.lessons import Lesson, Lessons
 from reasoning_fix.matching import Conversation, Matching, Opened, Verdict, match
-from reasoning_fix.providers import Endpoint, Provider, Table
+from reasoning_fix.provider_rows import Endpoint
+from reasoning_fix.providers import Provider, Table
 from reasoning_fix.recording import Exchange, make_record, now, thought_of
 from reasoning_fix.store import Record, Store
 from reasoning_fix.store.sealing import Scope, SealError

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -78,6 +79,10 @@ class Scene:
             assert found is not None, f"{self.host} has no endpoint {self.path}"
             endpoint = found
         return Caller(self.installation.scope(key), provider, endpoint, self.host, session)
+
+    def use_table(self, path: Path) -> None:
+        """A user's own file on top of the built-in table."""
+        self.table = providers.load(path)
 
     def restore_body(
         self, body: bytes, caller: Caller, *taught: Lesson, only_demanded: bool = False

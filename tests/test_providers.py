@@ -7,19 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reasoning_fix.providers import (
-    BUILT_IN,
-    CHAT_REASONING_FIELDS,
-    NEUTRAL,
-    Dialect,
-    Endpoint,
-    OffSwitch,
-    Provider,
-    ProviderTableError,
-    Rule,
-    Table,
-    load,
-)
+from reasoning_fix.provider_files import ProviderTableError
+from reasoning_fix.provider_rows import CHAT_REASONING_FIELDS, Dialect, Endpoint, OffSwitch, Rule
+from reasoning_fix.providers import BUILT_IN, NEUTRAL, Provider, Table, load
 
 type Write = Callable[[str], Path]
 
