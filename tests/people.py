@@ -63,7 +63,9 @@ class ChatPerson(Person):
         if self.streamed:
             message = _folded(self.create(stream=True, messages=self.history, **self.more))
         else:
-            message = self.create(messages=self.history, **self.more).choices[0].message.to_dict(warnings=False)
+            message = (
+                self.create(messages=self.history, **self.more).choices[0].message.to_dict(warnings=False)
+            )
         if not self.keeps:
             message = {key: value for key, value in message.items() if key not in _CHAT_FIELDS}
             if isinstance(message["content"], list):

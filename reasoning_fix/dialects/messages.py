@@ -256,8 +256,8 @@ def join(field: str, first: bytes, second: bytes) -> bytes:
 
 
 def tidy(field: str, value: bytes) -> bytes:
-    """Blocks in one spelling, so that the same thought is the same value whoever wrote it down."""
-    return values.respelled(value)
+    """Blocks are kept as they came."""
+    return value
 
 
 # ---- Answers -----------------------------------------------------------------------------------------------
@@ -358,13 +358,14 @@ class AnswerFolder:
             raise AnswerError("the answer carries an error")
         match event.type:
             case "message":
-                self._begun = True
                 for index, raw in enumerate(values.items(event.content)):
                     self._parts[index] = _Block(opened(raw), raw)
+                self._begun = True
                 return self._finished()
             case "message_start":
                 self._begun = True
             case "content_block_start":
+                self._begun = True
                 raw = bytes(event.content_block)
                 at = event.index if event.index is not None else len(self._parts)
                 self._parts[at] = _Block(opened(raw), raw)
@@ -372,7 +373,7 @@ class AnswerFolder:
                 self._add(self._at(event), event.delta)
             case "message_delta" if event.delta is not None and event.delta.stop_reason:
                 return self._finished()
-            case "message_stop":
+            case "message_stop" if self._begun:
                 return self._finished()
         return []
 

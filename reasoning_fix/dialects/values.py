@@ -89,21 +89,6 @@ def constant(raw: bytes | Raw) -> str:
         return written.decode("utf-8", "replace")
 
 
-def respelled(value: bytes) -> bytes:
-    """A layout in the one spelling that records use: no white space, texts as they are, numbers untouched."""
-    return b"[%b]" % b",".join(
-        closed({name: _respelled_text(part) for name, part in opened(item).items()})
-        if item[:1] == b"{"
-        else item
-        for item in items(value)
-    )
-
-
-def _respelled_text(raw: Raw) -> bytes | Raw:
-    text = string(raw)
-    return raw if text is None else encoded(text)
-
-
 def items(raw: bytes | Raw | None) -> list[bytes]:
     """The raw items of a JSON array; none where the value is none."""
     try:
