@@ -367,8 +367,7 @@ class AnswerFolder:
             case "content_block_start":
                 self._begun = True
                 raw = bytes(event.content_block)
-                at = event.index if event.index is not None else len(self._parts)
-                self._parts[at] = _Block(opened(raw), raw)
+                self._parts[self._at(event, begins=True)] = _Block(opened(raw), raw)
             case "content_block_delta" if event.delta is not None:
                 self._add(self._at(event), event.delta)
             case "message_delta" if event.delta is not None and event.delta.stop_reason:
@@ -381,8 +380,11 @@ class AnswerFolder:
         """The turn, where it was not handed out yet."""
         return self._finished(complete) if self._begun else []
 
-    def _at(self, event: _Event) -> int:
-        return event.index if event.index is not None else max(len(self._parts) - 1, 0)
+    def _at(self, event: _Event, begins: bool = False) -> int:
+        """Which block an event is about: without an index, the last one, or a new one."""
+        if event.index is not None:
+            return event.index
+        return len(self._parts) if begins else max(len(self._parts) - 1, 0)
 
     def _add(self, index: int, delta: _Delta) -> None:
         part = self._parts.get(index)

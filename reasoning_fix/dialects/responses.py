@@ -154,7 +154,7 @@ def _is_same(sent: dict[str, Raw], recorded: dict[str, Raw]) -> bool:
     if _sealed(sent) not in ("", _sealed(recorded)):
         return False
     if mine:
-        return mine == theirs or (bool(theirs) and all(text in theirs for text in mine))
+        return all(text in theirs for text in mine)
     return bool(_sealed(sent)) or (bool(sent.get("id")) and string(sent["id"]) == string(recorded.get("id")))
 
 
@@ -332,10 +332,11 @@ class AnswerFolder:
             raise AnswerError(f"a turn is longer than {self._limit} bytes")
         match event.type:
             case "response.output_item.added":
-                at = event.output_index if event.output_index is not None else len(self._parts)
-                self._put(at, _Item(bytes(event.item)), False)
+                self._put(self._at(event, begins=True), _Item(bytes(event.item)), False)
             case "response.output_item.done":
-                self._put(self._at(event), _Item(bytes(event.item)), True)
+                last = self._parts.get(len(self._parts) - 1)
+                at = self._at(event, begins=last is None or last.done)
+                self._put(at, _Item(bytes(event.item)), True)
             case "response.completed" | "response.incomplete" if event.response is not None:
                 self._take(event.response.output)
                 return self._finished()
@@ -355,8 +356,11 @@ class AnswerFolder:
         """The turn, where it was not handed out yet: a response that was never completed is cut short."""
         return self._finished(complete=False) if self._begun else []
 
-    def _at(self, event: _Event) -> int:
-        return event.output_index if event.output_index is not None else max(len(self._parts) - 1, 0)
+    def _at(self, event: _Event, begins: bool = False) -> int:
+        """Which item an event is about: without an index, the last one, or a new one."""
+        if event.output_index is not None:
+            return event.output_index
+        return len(self._parts) if begins else max(len(self._parts) - 1, 0)
 
     def _put(self, index: int, item: _Item, done: bool) -> None:
         self._begun = True
