@@ -222,6 +222,15 @@ def test_any_split_meets_the_bound_at_the_same_event(body: bytes, places: list[i
     assert outcome(cut(body, places), limit) == outcome([body], limit)
 
 
+def test_a_too_long_line_is_noticed_at_the_very_byte() -> None:
+    for before in (b"", b"data: a\n\n", b": comment\n"):
+        reader = EventReader(14)
+        for byte in each_byte(before + b"data: 12345678"):
+            reader.feed(byte)
+        with pytest.raises(EventTooLong):
+            reader.feed(b"9")
+
+
 def test_what_came_before_a_too_long_event_is_handed_out() -> None:
     body = b"data: a\n\ndata: b\n\ndata: " + b"x" * 100 + b"\n\ndata: c\n\n"
     assert outcome([body], 50) == ([b"a", b"b"], True)

@@ -56,9 +56,9 @@ class EventReader:
         return self._take([b"", b"", b""])
 
     def _strip_bom(self, data: bytes) -> bytes:
+        # Shorter ones hold no event, so nothing comes late for having waited.
         data = self._head + data
-        self._head = b""
-        if len(data) < len(_BOM) and _BOM.startswith(data):
+        if len(data) < len(_BOM):
             self._head = data
             return b""
         self._begun = True
