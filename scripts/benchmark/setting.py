@@ -1,11 +1,10 @@
 """The processes of a run: the provider, the clients, and mitmdump in three kinds, all up at the same time."""
 
+import contextlib
 import json
 import os
-import ssl
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -45,7 +44,6 @@ class Kind:
         self._proxy = proxy
         self.pid = proxy.pid
         self.place = {"port": proxy.port, "ca": str(proxy.ca)}
-        ssl.create_default_context(cafile=str(proxy.ca))
 
 
 class Setting:
@@ -53,11 +51,13 @@ class Setting:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self._proxies: list[Proxy] = []
+        self._running = contextlib.ExitStack()
         self._provider = Provider(home)
+        self._running.callback(self._provider.process.kill)
         self._load = subprocess.Popen(
             [sys.executable, str(HERE / "load.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        self._running.callback(self._end_load)
         pass_through = home / "pass_through.py"
         pass_through.write_text(_PASS_THROUGH)
         try:
@@ -65,7 +65,7 @@ class Setting:
             self.pass_through = self._start("pass_through", "-s", str(pass_through), addon=False)
             self.bare = self._start("bare", addon=False)
         except BaseException:
-            self._stop()
+            self._running.close()
             raise
 
     def fresh(self) -> Kind:
@@ -75,7 +75,7 @@ class Setting:
     def _start(self, name: str, *arguments: str, addon: bool) -> Kind:
         quiet = ("--set", "flow_detail=0")
         proxy = Proxy(self._provider, self.home / name, *quiet, *arguments, addon=addon)
-        self._proxies.append(proxy)
+        self._running.callback(proxy.stop)
         return Kind(proxy)
 
     def do(self, command: str, kind: Kind, **arguments: object) -> Any:
@@ -92,18 +92,16 @@ class Setting:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        self._stop()
+        self._end_load()  # so that no proxy waits for its connections
+        self._running.close()
 
-    def _stop(self) -> None:
+    def _end_load(self) -> None:
         assert self._load.stdin is not None
         self._load.stdin.close()
         try:
             self._load.wait(5)
         except subprocess.TimeoutExpired:
             self._load.kill()
-        for proxy in self._proxies:
-            proxy.stop()
-        self._provider.process.kill()
 
 
 def cpu_seconds(pid: int) -> float | None:
@@ -125,6 +123,3 @@ def resident_megabytes(pid: int) -> float:
             ["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True
         )
         return int(said.stdout) * 1024 / 1e6
-
-
-type Measure = Callable[[Kind], float]
