@@ -4,6 +4,8 @@ import json
 import random
 from typing import Any
 
+type Message = dict[str, Any]
+
 _SENTENCES = (
     "The value of this function is read twice before it is written",
     "a caller who holds an older version keeps working",
@@ -26,17 +28,20 @@ class Conversation:
     def __init__(self, turns: int, size: int) -> None:
         self._random = random.Random(turns * 1_000_003 + size)
         each = max(60, size // turns - 620)
-        messages: list[dict[str, Any]] = [
+        messages: list[Message] = [
             {"role": "system", "content": self._text(2000)},
             {"role": "user", "content": self._text(200)},
         ]
         for i in range(turns):
             messages += self._round(i, each)
-        self.turns = turns
+        self._kept = [{k: v for k, v in message.items() if k != "reasoning_content"} for message in messages]
         self.complete = _body(messages)
-        kept = [{k: v for k, v in message.items() if k != "reasoning_content"} for message in messages]
-        self.sent = _body(kept)
-        self.plain = _body([{"role": "user", "content": m.get("content") or "-"} for m in kept])
+        self.sent = _body(self._kept)
+        self.plain = _body([{"role": "user", "content": m.get("content") or "-"} for m in self._kept])
+
+    def before(self, rounds: int) -> bytes:
+        """What the same client sent so many rounds earlier."""
+        return _body(self._kept[: len(self._kept) - 2 * rounds])
 
     def _text(self, length: int) -> str:
         text = ""
@@ -44,7 +49,7 @@ class Conversation:
             text += self._random.choice(_SENTENCES) + self._random.choice((". ", ".\n", " "))
         return text[:length]
 
-    def _round(self, number: int, size: int) -> list[dict[str, Any]]:
+    def _round(self, number: int, size: int) -> list[Message]:
         call_id = f"call_{number:02}_{self._random.getrandbits(96):024x}"
         arguments = json.dumps({"path": f"src/module_{number}.py", "query": self._text(60), "limit": number})
         call = {"id": call_id, "type": "function", "function": {"name": "read_file", "arguments": arguments}}
@@ -59,6 +64,6 @@ class Conversation:
         ]
 
 
-def _body(messages: list[dict[str, Any]]) -> bytes:
+def _body(messages: list[Message]) -> bytes:
     whole = {"model": "deepseek-v4-pro", "messages": messages, "tools": TOOLS, "stream": True}
     return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
