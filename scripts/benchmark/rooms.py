@@ -4,9 +4,11 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from reasoning_fix import fallback, providers
+from reasoning_fix import providers
+from reasoning_fix.fallback import Wishes
+from reasoning_fix.lessons import Lessons
 from reasoning_fix.recording import Exchange, Tap
-from reasoning_fix.restoring import Caller, restore
+from reasoning_fix.restoring import Caller, Restored, restore
 from reasoning_fix.store import Store
 from reasoning_fix.store.sealing import Installation
 from reasoning_fix.store.sqlite import open_store
@@ -22,11 +24,13 @@ class Rooms:
         provider = self._table.provider(HOST)
         assert provider is not None
         self._store: Store = open_store(directory / "turns.sqlite3")
-        self._caller = Caller(Installation(b"s" * 32).scope("sk-bench"), provider, HOST, "")
+        scope = Installation(b"s" * 32).scope("sk-bench")
+        self._caller = Caller(scope, provider, provider.endpoints[0], HOST, "")
+        self._lessons = Lessons(directory / "lessons.json")
 
     def restore(self, body: bytes) -> bytes:
         """The request as it goes to the provider."""
-        restored = restore(body, self._caller, self._table, self._store, fallback.AUTO)
+        restored = self._restored(body)
         return body if restored.body is None else restored.body
 
     def record(self, chunks: Iterable[bytes], coding: str = "", streamed: bool = True) -> None:
@@ -38,7 +42,10 @@ class Rooms:
 
     def _exchange(self) -> Exchange:
         body = json.dumps({"model": "deepseek-v4-pro", "messages": [{"role": "user", "content": "go"}]})
-        return restore(body.encode(), self._caller, self._table, self._store, fallback.AUTO).exchange
+        return self._restored(body.encode()).exchange
+
+    def _restored(self, body: bytes) -> Restored:
+        return restore(body, self._caller, self._table, self._store, Wishes(), self._lessons)
 
     def close(self) -> None:
         self._store.close()
