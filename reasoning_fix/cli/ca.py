@@ -23,6 +23,7 @@ import msgspec
 
 from reasoning_fix import places, providers
 from reasoning_fix.cli import UsageError
+from reasoning_fix.provider_files import ProviderTableError
 from reasoning_fix.trust import authority, stores
 from reasoning_fix.trust.authority import Authority, AuthorityError
 from reasoning_fix.trust.machine import Machine, Step, Store, ThisMachine, line_of, words_of
