@@ -13,8 +13,10 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+import msgspec
+
 from reasoning_fix.store import RELATED_LIMIT, Record, Store, StoreError
-from reasoning_fix.store.files import is_damage, make_private, set_aside
+from reasoning_fix.store.files import ENDINGS, is_damage, make_private, set_aside
 from reasoning_fix.store.memory import MemoryStore
 
 logger = logging.getLogger(__name__)
@@ -31,6 +33,9 @@ _DELIVERED_AT_ONCE = 200
 _VACUUMED_AT_ONCE = 500
 _PRUNED_AT_ONCE = 200
 _KEYS_AT_ONCE = 500
+_ERASED_AT_ONCE = 2000
+_PATIENT_MS = 5000
+_EMPTYING_SECONDS = 2.0
 _SET_ASIDE_SECONDS = 60.0
 # What SQLite cannot hold, however often it is tried.
 _UNFIT = (OverflowError, UnicodeError, sqlite3.IntegrityError)
@@ -171,6 +176,12 @@ class SqliteStore:
         waiting = self._among_waiting(lambda store: store.by_key(scope, keys))
         return _merged(self._read("key", scope, keys), waiting)
 
+    def forget(self, before: int | None = None) -> int:
+        """Also what still waits in memory. Raises StoreError, OSError, sqlite3.Error."""
+        with self._waiting_lock:
+            waited = self._waiting.forget(before)
+        return waited + erase(self._path, before)
+
     def close(self) -> None:
         """What still waits in memory is delivered if the file can be had within two seconds."""
         self._stopped = True
@@ -190,14 +201,10 @@ class SqliteStore:
             (oldest, _PRUNED_AT_ONCE),
         ).rowcount:
             erased += count
-        while self._used(connection) > self._keep_bytes and (count := self._erase_oldest(connection)):
+        while _used(connection) > self._keep_bytes and (count := self._erase_oldest(connection)):
             erased += count
-        # In small steps: a proxy waits 20 ms for the lock.
-        while erased and connection.execute("PRAGMA freelist_count").fetchone()[0]:
-            before = connection.execute("PRAGMA page_count").fetchone()[0]
-            connection.execute(f"PRAGMA incremental_vacuum({_VACUUMED_AT_ONCE})").fetchall()
-            if connection.execute("PRAGMA page_count").fetchone()[0] >= before:
-                break
+        if erased:
+            _give_back(connection)
         return erased
 
     def _erase_oldest(self, connection: sqlite3.Connection) -> int:
@@ -206,7 +213,7 @@ class SqliteStore:
         """
         connection.execute("BEGIN IMMEDIATE")
         try:
-            excess = self._used(connection) - self._keep_bytes
+            excess = _used(connection) - self._keep_bytes
             rows: list[tuple[int]] = []
             for row, size in connection.execute(
                 "SELECT row, length(sealed) FROM turns ORDER BY created, row LIMIT ?", (_PRUNED_AT_ONCE,)
@@ -222,14 +229,6 @@ class SqliteStore:
                 connection.execute("ROLLBACK")
             raise
         return len(rows)
-
-    @staticmethod
-    def _used(connection: sqlite3.Connection) -> int:
-        pages, free, size = (
-            connection.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("page_count", "freelist_count", "page_size")
-        )
-        return int((pages - free) * size)
 
     def _among_waiting(self, ask: Callable[[MemoryStore], list[Record]]) -> list[Record]:
         if not len(self._waiting):
@@ -355,6 +354,79 @@ class SqliteStore:
                 for scope, record in waiting:
                     self._waiting.drop_unchanged(scope, record)
             time.sleep(_PAUSE_SECONDS)
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """What a store holds: turns, the time of the oldest (milliseconds since the epoch), bytes on disk."""
+
+    turns: int
+    oldest: int
+    bytes: int
+
+
+def measure(path: Path) -> Measured:
+    """What the store at `path` holds, whoever uses it. Raises StoreError, sqlite3.Error."""
+    size = sum(_size(path.with_name(path.name + ending)) for ending in ENDINGS)
+    if not path.exists():
+        return Measured(0, 0, size)
+    connection = _connect(path, _PATIENT_MS)
+    try:
+        turns, oldest = connection.execute("SELECT count(*), min(created) FROM turns").fetchone()
+        return Measured(turns, oldest or 0, size)
+    finally:
+        connection.close()
+
+
+def erase(path: Path, before: int | None = None) -> int:
+    """Erase the turns recorded before this time (None: all), also while proxies use the store.
+
+    Erased pages are overwritten, and the log beside the file is emptied where no proxy is reading just then
+    (else at its next checkpoint). Raises StoreError, sqlite3.Error.
+    """
+    if not path.exists():
+        return 0
+    connection = _connect(path, _PATIENT_MS)
+    try:
+        which = "" if before is None else "WHERE created < ?"
+        values = () if before is None else (before,)
+        erased = 0
+        while count := connection.execute(
+            f"DELETE FROM turns WHERE row IN (SELECT row FROM turns {which} LIMIT {_ERASED_AT_ONCE})", values
+        ).rowcount:
+            erased += count
+        _give_back(connection)
+        deadline = time.monotonic() + _EMPTYING_SECONDS
+        while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_BUSY_MS / 1000)
+        return erased
+    finally:
+        connection.close()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _used(connection: sqlite3.Connection) -> int:
+    pages, free, size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
+
+
+def _give_back(connection: sqlite3.Connection) -> None:
+    """Make the file shorter by its free pages, in small steps: a proxy waits 20 ms for the lock."""
+    while connection.execute("PRAGMA freelist_count").fetchone()[0]:
+        before = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA incremental_vacuum({_VACUUMED_AT_ONCE})").fetchall()
+        if connection.execute("PRAGMA page_count").fetchone()[0] >= before:
+            break
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

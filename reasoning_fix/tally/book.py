@@ -1,9 +1,9 @@
 """The book: counts that wait in memory, and the small file beside the store that they are added to.
 
-Adding is a dictionary's work under a lock (about a microsecond); a thread of its own writes what has gathered,
-at most every few seconds, as additions to what is there: so several proxies share one file, and a sudden end
-loses no more than the last seconds. What cannot be written waits. The file keeps the days that the store keeps,
-and no more than a bounded number of rows.
+Adding is a dictionary's work under a lock (a few microseconds); a thread of its own writes what has gathered,
+at most every few seconds, as additions to what is there: so several proxies share one file, and a sudden
+end loses no more than the last seconds. What cannot be written waits. The file keeps the days that the store
+keeps, and no more than a bounded number of rows.
 """
 
 import contextlib
@@ -64,7 +64,7 @@ class Book:
         self._thread: threading.Thread | None = None
 
     def add(self, line: Line, counts: Mapping[str, int]) -> None:
-        """Add to the counts of a line. Beyond MOST_LINES that wait or stay, models and clients are "other"."""
+        """Add to the counts of a line. Beyond MOST_LINES that wait, new models and clients are "other"."""
         with self._lock:
             if line not in self._waiting and len(self._waiting) >= MOST_LINES:
                 line = line._replace(model=OTHER, client=OTHER)
