@@ -16,6 +16,10 @@ from reasoning_fix import __version__
 # Name of the subcommand -> its module, in the order of `--help`, with the line that `--help` shows.
 COMMANDS: dict[str, tuple[str, str]] = {
     "ca": ("ca", "make, show, trust or no longer trust the CA that the proxy signs with"),
+    "stats": ("stats", "show what was restored, refused and cached, day by day"),
+    "learned": ("learned", "list what refusals taught"),
+    "forget": ("forget", "erase recorded turns, lessons or counts"),
+    "audit": ("audit", "find out by a few requests what a provider wants of reasoning, with your key"),
 }
 
 

@@ -33,7 +33,6 @@ _DELIVERED_AT_ONCE = 200
 _VACUUMED_AT_ONCE = 500
 _PRUNED_AT_ONCE = 200
 _KEYS_AT_ONCE = 500
-_ERASED_AT_ONCE = 2000
 _PATIENT_MS = 5000
 _EMPTYING_SECONDS = 2.0
 _SET_ASIDE_SECONDS = 60.0
@@ -391,9 +390,10 @@ def erase(path: Path, before: int | None = None) -> int:
         values = () if before is None else (before,)
         erased = 0
         while count := connection.execute(
-            f"DELETE FROM turns WHERE row IN (SELECT row FROM turns {which} LIMIT {_ERASED_AT_ONCE})", values
+            f"DELETE FROM turns WHERE row IN (SELECT row FROM turns {which} LIMIT {_PRUNED_AT_ONCE})", values
         ).rowcount:
             erased += count
+            time.sleep(_PAUSE_SECONDS)
         _give_back(connection)
         deadline = time.monotonic() + _EMPTYING_SECONDS
         while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:

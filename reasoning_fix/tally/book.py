@@ -140,22 +140,19 @@ class Book:
         try:
             connection.execute("BEGIN IMMEDIATE")
             _create(connection)
+            if self._pruned != (today := day_of(self._clock())):
+                connection.execute("DELETE FROM counts WHERE day < ?", (self._oldest(),))
+            if _is_full(connection, today):
+                counts = _without_names(counts)
             connection.executemany(
                 "INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT DO UPDATE SET count = count + excluded.count",
                 [(*line, what, count) for line, some in counts.items() for what, count in some.items()],
             )
-            if self._pruned != (today := day_of(self._clock())):
-                self._prune(connection)
             connection.execute("COMMIT")
             self._pruned = today
         finally:
             connection.close()
-
-    def _prune(self, connection: sqlite3.Connection) -> None:
-        connection.execute("DELETE FROM counts WHERE day < ?", (self._oldest(),))
-        while connection.execute("SELECT count(*) FROM counts").fetchone()[0] > MOST_ROWS:
-            connection.execute("DELETE FROM counts WHERE day = (SELECT min(day) FROM counts)")
 
     def _oldest(self) -> str:
         return day_of(self._clock() - self._keep_days * _DAY)
@@ -207,6 +204,23 @@ def is_busy(error: Exception) -> bool:
     """Whether another process has the file, which passes."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _is_full(connection: sqlite3.Connection, today: str) -> bool:
+    """Whether no new names fit in. Earlier days go first, the oldest before the others."""
+    while connection.execute("SELECT count(*) FROM counts").fetchone()[0] > MOST_ROWS:
+        oldest = connection.execute("SELECT min(day) FROM counts").fetchone()[0]
+        if oldest >= today:
+            return True
+        connection.execute("DELETE FROM counts WHERE day = ?", (oldest,))
+    return False
+
+
+def _without_names(counts: Counts) -> Counts:
+    found: Counts = {}
+    for line, some in counts.items():
+        _add(found, line._replace(model=OTHER, client=OTHER), some)
+    return found
 
 
 def _add(counts: Counts, line: Line, more: Mapping[str, int]) -> None:

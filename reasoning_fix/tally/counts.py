@@ -58,7 +58,7 @@ NAMES = (
 
 OTHER = "other"
 _LONGEST_MODEL = 100
-_PRODUCT = re.compile(r"([A-Za-z0-9_.@!#$%&'*+^`|~-]{1,40})(?:/([A-Za-z0-9_.+-]{1,40}))?(?=[\s;,(]|$)")
+_PRODUCT = re.compile(r"([A-Za-z][A-Za-z0-9_.@!#$%&'*+^`|~-]{0,39})(?:/([A-Za-z0-9_.+-]{1,40}))?")
 _COMMENT = re.compile(r"\([^()]*\)")
 # No product is called so, but keys look like it.
 _SECRET = re.compile(r"(?=[A-Za-z]*\d)[A-Za-z0-9]{16}")
@@ -105,13 +105,11 @@ def product(user_agent: str) -> str:
     """
     if not user_agent.strip():
         return "unnamed"
-    found = [
-        (name, version)
-        for name, version in _PRODUCT.findall(_COMMENT.sub(" ", user_agent[:500]))
-        if not _SECRET.search(name)
+    words = _COMMENT.sub(" ", user_agent[:500]).split()
+    matches = [
+        match for word in words if (match := _PRODUCT.fullmatch(word)) and not _SECRET.search(match[1])
     ]
-    names = [name for name, _ in found]
-    for name, version in found:
-        if name.lower() not in _ENGINES and not name[0].isdigit():
-            return f"{name}/{version}" if re.fullmatch(r"[A-Za-z]+", version) else name
-    return names[0] if names and not names[0][0].isdigit() else OTHER
+    for name, version in (match.groups() for match in matches):
+        if name.lower() not in _ENGINES:
+            return f"{name}/{version}" if version and version.isalpha() else str(name)
+    return matches[0][1] if matches else OTHER

@@ -103,6 +103,7 @@ class Simulator:
         text: str = "",
         calls: Sequence[tuple[str, str, str]] = (),
         details: Sequence[Event] = (),
+        cached: int = 0,
         conversation: str | None = None,
         pause: float = 0.0,
         cut_after: int | None = None,
@@ -115,7 +116,7 @@ class Simulator:
         if not parts:
             thoughts = () if reasoning is None else (Thought(reasoning),)
             parts = (*thoughts, *((Text(text),) if text else ()), *(Call(*call) for call in calls))
-        answer = Answer(parts, tuple(details), pause, cut_after, hold_open)
+        answer = Answer(parts, tuple(details), cached, pause, cut_after, hold_open)
         self._script[conversation].append(answer)
 
     def answer_raw(
