@@ -236,6 +236,7 @@ class Checklist:
 
     def _plain_turns(self, plain: Said) -> None:
         found = self.findings
+        plain = plain.elsewhere()
         steps: list[Step] = [User(_COLD_QUESTION), plain.without(), User(_NEXT)]
         found.plain_turn_with_tools = self._try("plain turn, tools in the request", ABSENT, steps, True)
         found.plain_turn = self._try("plain turn, no tools", ABSENT, steps, False)

@@ -47,13 +47,14 @@ class Said(msgspec.Struct, frozen=True):
         return Said(self.without().turn, dict(fields))
 
     def elsewhere(self) -> "Said":
-        """The same in a conversation that the server has never seen: with other tool-call ids.
+        """The turn in other words and with other tool-call ids, so that the server has never said it.
 
-        Servers may still hold what they said in a moment ago, and then not miss it
+        Servers may still hold what they said a moment ago, and then do not miss it
         (https://github.com/esengine/DeepSeek-Reasonix/pull/4022).
         """
         calls = tuple(Call(_other_id(call.id), call.name, call.arguments) for call in self.turn.calls)
-        return Said(Turn(self.turn.text, calls), self.fields)
+        text = f"{self.turn.text}\n\nSo much for that." if self.turn.text else ""
+        return Said(Turn(text, calls), self.fields)
 
 
 class Results(msgspec.Struct, frozen=True):

@@ -5,11 +5,11 @@
   reasoning-fix audit kimi --model kimi-k2.6 --dialect messages --yes
   reasoning-fix audit llm.example.com --base-url https://llm.example.com/v1 --model qwen3 --write rule.toml
 
-It asks whether the model thinks by default and which field the thought comes in; then sends conversations back
-whose turns lack it, or have an empty text, a space, a placeholder or another text in its place, with tool calls
-and without; and tries the switches that turn thinking off. How many requests that takes at most is said
-beforehand. The key comes from the environment (DEEPSEEK_API_KEY, MOONSHOT_API_KEY, ... or --key-env NAME); it
-is neither stored nor printed, and goes to that one URL only.
+It asks whether the model thinks by default and which field the thought comes in; then sends conversations
+back whose turns lack it, or have an empty text, a space, a placeholder or another text in its place, with
+tool calls and without; and tries the switches that turn thinking off. How many requests that takes at most is
+said beforehand. The key comes from the environment (DEEPSEEK_API_KEY, MOONSHOT_API_KEY, ... or --key-env
+NAME); it is neither stored nor printed, and goes to that one URL only.
 
 The rule is TOML for your own provider table: --write FILE puts it into a file, after what is there already.
 
@@ -189,8 +189,8 @@ def _line(check: Check) -> str:
 
 def _cost(sent: int, cost: Usage) -> str:
     return (
-        f"{sent} request{'' if sent == 1 else 's'}: {cost.prompt:,} tokens of prompts ({cost.cached:,} cached), "
-        f"{cost.answer:,} of answers ({cost.thought:,} thought)."
+        f"{sent} request{'' if sent == 1 else 's'}: {cost.prompt:,} tokens of prompts "
+        f"({cost.cached:,} cached), {cost.answer:,} of answers ({cost.thought:,} thought)."
     )
 
 
@@ -201,8 +201,8 @@ def _key(name: str) -> str:
     key = os.environ.get(name, "").strip()
     if not key:
         raise UsageError(
-            f"no key: the environment variable {name} is not set. Set it, name another with --key-env, or give "
-            "--no-key for a server that wants none."
+            f"no key: the environment variable {name} is not set. Set it, name another with --key-env, or "
+            "give --no-key for a server that wants none."
         )
     if not key.isascii() or not key.isprintable():
         raise UsageError(f"the key in {name} holds characters that no header can carry.")
@@ -223,7 +223,10 @@ def _confirm(most: int, target: Target, key_name: str) -> None:
             "nothing was sent: this costs tokens. Give --yes to go on, or --dry-run to look first."
         )
     key = f"the key in {key_name}" if key_name else "no key"
-    answer = input(f"Send up to {most} requests to {target.host} with {key}? Most are short. [y/N] ")
+    try:
+        answer = input(f"Send up to {most} requests to {target.host} with {key}? Most are short. [y/N] ")
+    except EOFError:
+        answer = ""
     if answer.strip().lower() not in ("y", "yes"):
         raise UsageError("nothing was sent.")
 
@@ -246,14 +249,19 @@ def _print_requests(table: Table, target: Target, key_name: str, most: int) -> i
     ).items():
         print(f"# {header}: {value}")
 
+    shown: list[bytes] = []
+
     def show(body: bytes) -> Reply:
-        print(f"\n{msgspec.json.format(body).decode()}")
+        shown.append(body)
         calls = b'"tools"' in body and b"tool_call_id" not in body and b"tool_result" not in body
         calls = calls and b"function_call_output" not in body
         return Reply(200, spelling.made_up_answer(target.dialect, calls))
 
-    asker = Asker(show, most=most)
-    Checklist(table, target, asker, "", lambda check: print(f"\n# {check.name}")).run()
+    def name(check: Check) -> None:
+        print(f"\n# {check.name}", *(msgspec.json.format(body).decode() for body in shown), sep="\n")
+        shown.clear()
+
+    Checklist(table, target, Asker(show, most=most), "", name).run()
     return 0
 
 

@@ -71,7 +71,7 @@ class Simulator:
     """`say`, `answer_raw` and `refuse` script answers, `requests` is what came in, `ledger` what was said.
 
     `settings[host]` makes a host stricter or looser than its rule. All of it lasts until `reset`.
-    A request without a scripted answer gets 599, which no test expects.
+    A request without a scripted answer gets what `improvise` says, or 599, which no test expects.
     """
 
     def __init__(self) -> None:
@@ -90,6 +90,7 @@ class Simulator:
         self.ledger = Ledger()
         self.requests: list[Request] = []
         self.settings: defaultdict[str, Settings] = defaultdict(Settings)
+        self.improvise: Callable[[Asked], Answer] | None = None
         self._script: defaultdict[str | None, deque[Answer | RawAnswer]] = defaultdict(deque)
         # Responses by id, as the items that a request which names one continues.
         self._kept: dict[str, list[Event]] = {}
@@ -218,9 +219,9 @@ class Simulator:
             return await self._send_raw(request, asked, writer)
         if (no := refused(asked)) is not None:
             return await self._send_raw(request, plain(no.status, no.body, no.content_type), writer)
-        if not script:
+        if not script and self.improvise is None:
             return await self._send_raw(request, plain(599, b"no answer is scripted"), writer)
-        answer = script.popleft()
+        answer = script.popleft() if script else self.improvise(asked)
         assert isinstance(answer, Answer)
         return await self._say(request, asked, answer, writer)
 
