@@ -19,6 +19,7 @@ import msgspec
 
 _LONGEST = 8 * 1024 * 1024
 _PIECE = 65536
+_READ = 64 * 1024
 _SHOWN = 240
 _WAIT_AT_MOST = 60.0
 _WAIT_UNSAID = 10.0
@@ -128,7 +129,7 @@ def _reason(error: BaseException, host: str, timeout: float) -> str:
             "Start the audit without it, with `env -u HTTPS_PROXY -u https_proxy` before the command."
         )
     if isinstance(cause, TimeoutError):
-        return f"{host} did not answer within {timeout:.0f} seconds; --timeout gives it longer."
+        return f"{host} did not answer within {timeout:g} seconds; --timeout gives it longer."
     if isinstance(cause, ssl.SSLCertVerificationError):
         said = cause.verify_message
         return f"the certificate of {host} is not trusted here ({said}); --ca FILE trusts the CA in a file."
@@ -176,11 +177,8 @@ class Asker:
 
 def said(reply: Reply, key: str) -> str:
     """What a reply says, in one line that may be printed: never the key."""
-    text = reply.body[:_LONGEST].decode("utf-8", "replace").strip().removeprefix("data:").strip()
-    try:
-        text = _message(msgspec.json.decode(text.encode())) or text
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        text = re.sub(r"<[^>]*>", " ", text)
+    text = reply.body[:_READ].decode("utf-8", "replace").strip().removeprefix("data:").strip()
+    text = re.sub(r"<[^>]*>", " ", text) if text[:1] == "<" else _inner(text)
     if key:
         text = text.replace(key, "...")
     text = "".join(letter if letter.isprintable() else " " for letter in text)
@@ -196,11 +194,23 @@ def _message(value: object) -> str:
         return ""
     inner = value.get("error", value.get("detail"))
     found = _message(inner) or _first(inner) if inner is not None else ""
+    # A gateway may hand on the maker's own words, as JSON in a string.
+    metadata = value.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    if isinstance(raw, str) and raw:
+        return _inner(raw)
     for name in ("param", "message", "msg"):
         text = value.get(name)
         if isinstance(text, str) and text:
             return text if not found or name == "param" else found
     return found
+
+
+def _inner(text: str) -> str:
+    try:
+        return _message(msgspec.json.decode(text.encode())) or text
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return text
 
 
 def _first(value: object) -> str:

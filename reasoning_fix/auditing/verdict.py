@@ -18,39 +18,50 @@ from reasoning_fix.provider_rows import (
     ReasoningField,
     Required,
     Rule,
-    Thinks,
 )
 from reasoning_fix.providers import NEUTRAL, Table
 
-_COMPARED = ("required", "placeholder", "thinks", "forbidden", "off")
+_COMPARED = ("required", "placeholder", "known_empty", "thinks", "forbidden", "off")
 
 
 def rule_of(found: Findings, table: Table, target: Target, source: str) -> Rule:
     """The rule that these findings make for exactly this model on this wire."""
     required = _required(found)
-    texts = {EMPTY: "", SPACE: " ", WORDS: table.stand_in}
-    # A space is contradicted by the fewest reports on the chat wire; blocks and items should say something.
-    order = (SPACE, WORDS, EMPTY) if target.dialect == "chat_completions" else (WORDS, SPACE, EMPTY)
     placeholder = known_empty = None
     refuses: tuple[str, ...] = ()
     if required != "never":
-        placeholder = next((texts[name] for name in order if found.tool_turn.get(name) == "accepted"), None)
-        known_empty = "" if found.tool_turn.get(EMPTY) == "accepted" else placeholder
-        refuses = tuple(text for name, text in texts.items() if found.tool_turn.get(name) == "refused")
-    thinks: Thinks = "yes" if found.thinks else "no"
+        old = target.provider.rule(target.model, target.dialect)
+        texts = {EMPTY: "", SPACE: " ", WORDS: table.stand_in}
+        outcomes = {text: found.tool_turn.get(name) for name, text in texts.items()}
+        accepted = [text for text in _preferred(old, table, target) if outcomes.get(text) == "accepted"]
+        refuses = tuple(text for text, outcome in outcomes.items() if outcome == "refused")
+        refuses += tuple(text for text in old.refuses if text not in outcomes)
+        placeholder = accepted[0] if accepted else None
+        # Turns without any thought cannot be asked about: the table's word stands, where nothing refutes it.
+        known_empty = "" if outcomes[""] == "accepted" else placeholder
+        if old.required == required and old.known_empty not in refuses:
+            known_empty = old.known_empty
     return Rule(
         name=_name(target),
         models=f"^{re.escape(target.model)}$",
         dialects=(target.dialect,),
         required=required,
-        placeholder=placeholder if thinks == "yes" else None,
-        known_empty=known_empty if thinks == "yes" else None,
+        placeholder=placeholder,
+        known_empty=known_empty,
         refuses=refuses,
-        thinks=thinks,
+        thinks="yes" if found.thinks else "no",
         forbidden=found.forbidden,
         off=_off(found, table, target),
         source=source,
     )
+
+
+def _preferred(old: Rule, table: Table, target: Target) -> tuple[str, ...]:
+    """Placeholders, best first: the table's own; then, on the chat wire, a space, which the fewest reports
+    contradict, and on the others words, since their blocks and items should say something.
+    """
+    order = (" ", table.stand_in, "") if target.dialect == "chat_completions" else (table.stand_in, " ", "")
+    return order if old.placeholder is None else (old.placeholder, *order)
 
 
 def _required(found: Findings) -> Required:
@@ -72,8 +83,8 @@ def _off(found: Findings, table: Table, target: Target) -> str | None:
 
 def _name(target: Target) -> str:
     """As the table's, which says what models may see each other's reasoning."""
-    known = target.provider.rule(target.model, target.dialect).name
-    return known if known and known != NEUTRAL.name else target.provider.family(target.model)
+    known = target.provider.rule(target.model, target.dialect)
+    return target.provider.family(target.model) if known is NEUTRAL else known.name
 
 
 def differences(new: Rule, target: Target, table: Table) -> list[str]:
@@ -84,7 +95,7 @@ def differences(new: Rule, target: Target, table: Table) -> list[str]:
         before, now = getattr(old, name), getattr(new, name)
         if name == "off":
             before, now = (_switch(table, target, rule) for rule in (old, new))
-        if before != now and not (name == "placeholder" and now is None):
+        if before != now and not (name in ("placeholder", "known_empty") and now is None):
             said.append(f"{name}: {before!r} in the table, {now!r} here")
     return said
 

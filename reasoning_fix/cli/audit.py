@@ -184,7 +184,7 @@ def _print_result(
 
 
 def _line(check: Check) -> str:
-    return f"  {check.name:<42} {check.outcome}{f' ({check.note})' if check.note else ''}"
+    return f"  {check.name:<46} {check.outcome}{f' ({check.note})' if check.note else ''}"
 
 
 def _cost(sent: int, cost: Usage) -> str:
