@@ -80,6 +80,7 @@ class Provider(msgspec.Struct, frozen=True, eq=False):
     hosts: tuple[str, ...]
     snapshot_hosts: tuple[str, ...]
     endpoints: tuple[Endpoint, ...]
+    bases: tuple[str, ...]
     reads: tuple[ReasoningField, ...]
     writes: Writes
     rules: tuple[Rule, ...]
@@ -177,6 +178,7 @@ class _ProviderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: str = ""
     snapshot_hosts: tuple[str, ...] = ()
     endpoint: tuple[Endpoint, ...] = (Endpoint(),)
+    bases: tuple[str, ...] = ()
     reads: tuple[ReasoningField, ...] = get_args(ReasoningField.__value__)
     writes: Writes = "as_received"
     rule: tuple[Rule, ...] = ()
@@ -189,6 +191,7 @@ class _ProviderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             hosts=tuple(_normal(host) for host in self.hosts),
             snapshot_hosts=tuple(_normal(host) for host in self.snapshot_hosts),
             endpoints=self.endpoint,
+            bases=self.bases,
             reads=self.reads,
             writes=self.writes,
             rules=self.rule + families,
@@ -324,6 +327,9 @@ def _faults(file: _File) -> Iterator[tuple[Where, str]]:
                 yield (*here, "snapshot_hosts"), f"found {host!r}; allowed: the provider's hosts ({allowed})"
         for j, endpoint in enumerate(row.endpoint):
             yield from _pattern_faults((*here, "endpoint", j, "path"), endpoint.path)
+        for base in row.bases:
+            if not re.fullmatch(r"|/.*[^/]", base):
+                yield (*here, "bases"), f"found {base!r}; expected a path like /api/v1, or an empty one"
         for j, rule in enumerate(row.rule):
             yield from _rule_faults((*here, "rule", j), rule)
 

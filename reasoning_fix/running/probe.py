@@ -1,0 +1,36 @@
+"""Whether a proxy of ours runs at an address: it answers for a host that only it knows.
+
+https://reasoning.fix is nobody's; a request for it through any other proxy, or to any other server, does not
+answer with our JSON.
+"""
+
+import http.client
+import json
+
+from reasoning_fix.running.given import LISTEN_HOST, Given
+
+HEALTH = "http://reasoning.fix/health"
+_SECONDS = 2.0
+_LONGEST = 65536
+
+
+def address(given: Given, port: int | None = None) -> str:
+    """HOST:PORT where programs of this machine reach the proxy that these options would start."""
+    host = given.text("listen_host") or LISTEN_HOST
+    if host in ("0.0.0.0", "::"):
+        host = LISTEN_HOST
+    return f"[{host}]:{port or given.port()}" if ":" in host else f"{host}:{port or given.port()}"
+
+
+def answers(address: str) -> bool:
+    """Whether our health page answers through this address; False for everything else that may be there."""
+    connection = http.client.HTTPConnection(address, timeout=_SECONDS)
+    try:
+        connection.request("GET", HEALTH)
+        response = connection.getresponse()
+        body = response.read(_LONGEST)
+        return response.status == 200 and isinstance(json.loads(body), dict)
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+    finally:
+        connection.close()
