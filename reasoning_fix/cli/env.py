@@ -19,7 +19,9 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from reasoning_fix.cli import UsageError
 from reasoning_fix.environment import Values, removal, undone, variables
+from reasoning_fix.providers import ProviderTableError
 from reasoning_fix.running import bundle, probe
 from reasoning_fix.running.given import look_ahead
 from reasoning_fix.running.prepared import prepare
@@ -28,11 +30,19 @@ type Lines = Callable[[str, str | None], str]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--shell", choices=sorted(SHELLS), help="the shell to write for (default: the one that asks)")
+    parser.add_argument(
+        "--shell", choices=sorted(SHELLS), help="the shell to write for (default: the one that asks)"
+    )
     parser.add_argument("--unset", action="store_true", help="take the variables out again")
-    parser.add_argument("--json", action="store_true", help="one JSON object: name to value, null to remove it")
-    parser.add_argument("--port", type=int, help="where the proxy listens (default: config.yaml's, else 8080)")
-    parser.add_argument("--confdir", type=Path, metavar="DIR", help="the configuration directory (CA, config.yaml)")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object: name to value, null to remove it"
+    )
+    parser.add_argument(
+        "--port", type=int, help="where the proxy listens (default: config.yaml's, else 8080)"
+    )
+    parser.add_argument(
+        "--confdir", type=Path, metavar="DIR", help="the configuration directory (CA, config.yaml)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -43,7 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
         person = undone(os.environ)
         given = look_ahead((), arguments.confdir)
         address = probe.address(given, arguments.port)
-        ready = prepare(given)
+        try:
+            ready = prepare(given)
+        except ProviderTableError as error:
+            raise UsageError(str(error)) from None
         made = bundle.for_program(ready.authority, person)
         values = Values(f"http://{address}", ready.authority.certificate, made, ready.table.hosts())
         changes = variables(person, values)
@@ -100,7 +113,14 @@ def cmd(name: str, value: str | None) -> str:
 
 
 SHELLS: dict[str, Lines] = {"bash": posix, "zsh": posix, "fish": fish, "powershell": powershell, "cmd": cmd}
-_NAMES = {"bash": "bash", "zsh": "zsh", "fish": "fish", "pwsh": "powershell", "powershell": "powershell", "cmd": "cmd"}
+_NAMES = {
+    "bash": "bash",
+    "zsh": "zsh",
+    "fish": "fish",
+    "pwsh": "powershell",
+    "powershell": "powershell",
+    "cmd": "cmd",
+}
 
 
 def asking_shell() -> str:
@@ -110,7 +130,7 @@ def asking_shell() -> str:
         if name in _NAMES:
             return _NAMES[name]
     if os.name == "nt":
-        return "powershell" if os.environ.get("PSModulePath") else "cmd"
+        return "powershell" if os.environ.get("PSMODULEPATH") else "cmd"
     return "bash"
 
 

@@ -3,21 +3,19 @@
 import argparse
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
-from reasoning_fix import providers
 from reasoning_fix.cli import UsageError
 from reasoning_fix.cli.words import anywhere
 from reasoning_fix.environment import undone
-from reasoning_fix.providers import ProviderTableError, Table
+from reasoning_fix.providers import ProviderTableError
 from reasoning_fix.running import bundle, masters, reverse, upstream
 from reasoning_fix.running.attached import Attached
 from reasoning_fix.running.direct_hosts import DirectHosts
-from reasoning_fix.running.given import Given, default_confdir, look_ahead
+from reasoning_fix.running.given import Given, look_ahead
 from reasoning_fix.running.masters import Tool
+from reasoning_fix.running.prepared import prepare
 from reasoning_fix.running.upstream import Upstream
 from reasoning_fix.running.welcome import Welcome
-from reasoning_fix.trust import authority
 
 _FLAGS = ("--upstream", "-h", "--help")
 _VALUED = ("--reverse", "--attached")
@@ -57,14 +55,17 @@ def run(arguments: argparse.Namespace, tool: Tool, addons: Sequence[object] = ()
         masters.start(masters.Start(tool, tuple(words)))
         return 0
     given = look_ahead(words)
-    table = _table(given)
+    try:
+        ready = prepare(given)
+    except ProviderTableError as error:
+        raise UsageError(str(error)) from None
+    table, ca = ready.table, ready.authority
     person = undone(os.environ)
     through = _upstream(person, given) if arguments.upstream else None
     try:
         ports = reverse.targets(arguments.reverse, table, given.port())
     except reverse.ReverseError as error:
         raise UsageError(str(error)) from None
-    ca = authority.ensure(given.confdir, table.hosts())
     defaults: dict[str, object] = {"confdir": str(given.confdir)}
     trusted = bundle.of_person(person, given.confdir)
     if trusted is not None:  # a company's own CA signs what its proxy shows us
@@ -118,15 +119,6 @@ def _upstream(person: dict[str, str], given: Given) -> Upstream | None:
             f"--upstream: the environment's proxy is {found.host}:{found.port}, which is this one itself."
         )
     return found
-
-
-def _table(given: Given) -> Table:
-    named = given.text("reasoning_providers")
-    path = Path(named).expanduser() if named else default_confdir() / "providers.toml"
-    try:
-        return providers.load(path) if path.is_file() else providers.load()
-    except ProviderTableError as error:
-        raise UsageError(str(error)) from None
 
 
 def _help(tool: Tool) -> type[argparse.Action]:

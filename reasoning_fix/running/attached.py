@@ -16,7 +16,7 @@ import time
 from mitmproxy import ctx
 from mitmproxy.addons.proxyserver import Proxyserver
 
-READY = "reasoning-fix ready "
+from reasoning_fix.running.probe import READY
 
 
 class Attached:

@@ -1,4 +1,4 @@
-"""What must be there before a program can go through the proxy: the provider table, and the CA with its bundle."""
+"""What must be there before a program can go through the proxy: provider table, CA and bundle."""
 
 from pathlib import Path
 

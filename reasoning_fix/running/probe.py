@@ -9,6 +9,8 @@ import json
 
 from reasoning_fix.running.given import LISTEN_HOST, Given
 
+# How a proxy that `exec` starts says that it listens; the port follows.
+READY = "reasoning-fix ready "
 HEALTH = "http://reasoning.fix/health"
 _SECONDS = 2.0
 _LONGEST = 65536
