@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace, tool: Tool, addons: Sequence[object] = ()
     """Starts the tool and stays until it is stopped. `addons` are the command's own."""
     words: list[str] = arguments.others
     if not _ONLY_PRINT.isdisjoint(words):
-        masters.start(masters.Start(tool, tuple(words)))
+        masters.start(masters.Start(tool, tuple(words), before=(reverse.ReverseSecret(),)))
         return 0
     given = look_ahead(words)
     try:
@@ -127,6 +127,7 @@ def _help(tool: Tool) -> type[argparse.Action]:
 
         def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
             theirs = masters.help_text(tool).partition("\n\n")[2]
-            parser.exit(0, f"{parser.format_help()}\nOptions of {tool.name}:\n\n{theirs}")
+            print(f"{parser.format_help()}\nOptions of {tool.name}:\n\n{theirs}", end="")
+            parser.exit(0)
 
     return Help

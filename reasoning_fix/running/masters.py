@@ -1,18 +1,18 @@
 """mitmdump and mitmweb with the addon built in: our defaults below whatever the person sets.
 
 Strategy: mitmproxy's own start (`mitmproxy.tools.main.run`) with a master of ours, so that every flag and
-option of theirs works, ours are known before they are parsed, and a mistyped one is refused. Our defaults are
-the options' first values: config.yaml, flags and --set come over them.
+option of theirs works, and ours are known before they are parsed. What we set are defaults: config.yaml,
+flags and --set come over them.
 """
 
 import argparse
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any, Optional, cast
 
 import msgspec
-from mitmproxy import master, options
+from mitmproxy import master, options, optmanager
 from mitmproxy.tools import cmdline
 from mitmproxy.tools.dump import DumpMaster
 from mitmproxy.tools.main import run
@@ -22,12 +22,13 @@ from reasoning_fix.interceptor import Interceptor
 from reasoning_fix.running.given import LISTEN_HOST, LISTEN_PORT
 
 # What a proxy that stays on wants: this machine only; answers that think for an hour; a quiet terminal.
-SAFE: dict[str, object] = {
-    "listen_host": LISTEN_HOST,
-    "listen_port": LISTEN_PORT,
-    "tcp_timeout": 3600,
-    "flow_detail": 0,
-}
+# With mitmproxy's types, and as defaults proper: `--options`, from which people make a config.yaml, shows them.
+SAFE: tuple[tuple[str, object, object], ...] = (
+    ("listen_host", str, LISTEN_HOST),
+    ("listen_port", Optional[int], LISTEN_PORT),  # noqa: UP045 (mitmproxy knows this spelling only)
+    ("tcp_timeout", int, 3600),
+    ("flow_detail", int, 0),
+)
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -80,8 +81,12 @@ def help_text(tool: Tool) -> str:
 
 
 def _make_master(how: Start, held: list[options.Options], opts: options.Options) -> master.Master:
-    opts.update_defer(**(SAFE | how.defaults))  # type: ignore[no-untyped-call]
+    opts.update_defer(**how.defaults)  # type: ignore[no-untyped-call]
     made = how.tool.master(opts)
+    for name, typespec, value in SAFE:
+        if name in opts:  # mitmweb has no flow_detail
+            known = optmanager.dump_dicts(opts, [name])[name]
+            opts.add_option(name, cast(type, typespec), value, known["help"], known["choices"])
     made.addons.add(*how.before, Interceptor(), *how.after)  # type: ignore[no-untyped-call]
     held.append(opts)
     return made

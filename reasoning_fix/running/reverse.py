@@ -16,6 +16,7 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy.mode_specs import ReverseMode
 
 from reasoning_fix.providers import Table
+from reasoning_fix.running.given import LISTEN_PORT
 
 # mitmweb's page has the port after the proxy's; `run` and `web` are to give the same base URLs.
 FIRST_PORT_AFTER = 2
@@ -27,7 +28,7 @@ class ReverseError(ValueError):
 
 
 class Target(msgspec.Struct, frozen=True):
-    """One --reverse: the provider's address as a URL, and the local port (0: any free one)."""
+    """One --reverse: the provider's address as a URL, and the local port."""
 
     url: str
     port: int
@@ -43,23 +44,24 @@ def targets(given: Iterable[str], table: Table, proxy_port: int) -> list[Target]
     """
     found: list[tuple[str, int | None]] = [_read(text, table) for text in given]
     taken = {port for _, port in found if port}
-    following = proxy_port + FIRST_PORT_AFTER if proxy_port else 0
+    following = (proxy_port or LISTEN_PORT) + FIRST_PORT_AFTER
     made = []
     for url, port in found:
         if port is None:
             while following in taken:
                 following += 1
             port = following
-            if following:
-                taken.add(following)
+            taken.add(port)
         made.append(Target(url, port))
     return made
 
 
 def _read(text: str, table: Table) -> tuple[str, int | None]:
     address, _, number = text.partition("=")
-    if number and not (number.isdecimal() and int(number) < 65536):
-        raise ReverseError(f"--reverse {text}: expected HOST=PORT with a port below 65536, found {number!r}.")
+    if number and not (number.isdecimal() and 0 < int(number) < 65536):
+        raise ReverseError(
+            f"--reverse {text}: expected HOST=PORT with a port from 1 to 65535, found {number!r}."
+        )
     url = address if "://" in address else f"https://{address}"
     try:
         parts = urlsplit(url)
