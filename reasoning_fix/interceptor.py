@@ -2,19 +2,27 @@
 
 import logging
 import os
+import re
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 import platformdirs
-from mitmproxy import ctx, exceptions, http, tls
+from mitmproxy import command, ctx, exceptions, http, tls
 from mitmproxy.addonmanager import Loader
 from mitmproxy.log import ALERT
 
-from reasoning_fix import fallback, providers
-from reasoning_fix.dialects.chat_completions import NotChatError
+from reasoning_fix import fallback, providers, refusals
 from reasoning_fix.dialects.splice import SpliceError
-from reasoning_fix.providers import Provider, ProviderTableError, Table
-from reasoning_fix.recording import Exchange, Tap
+from reasoning_fix.dialects.wire import KeptByServer, NotChatError
+from reasoning_fix.fallback import Wishes
+from reasoning_fix.lessons import Lessons
+from reasoning_fix.provider_files import ProviderTableError
+from reasoning_fix.provider_rows import Endpoint
+from reasoning_fix.providers import Provider, Table
+from reasoning_fix.recording import Tap
+from reasoning_fix.refusals import STATUSES
+from reasoning_fix.repairing import Sent, repair, resent
 from reasoning_fix.restoring import Caller, Report, restore
 from reasoning_fix.store import Store, StoreError
 from reasoning_fix.store.memory import MemoryStore
@@ -32,7 +40,7 @@ _SESSION_HEADERS = ("x-opencode-session", "x-claude-code-session-id", "x-session
 _AGENT_HEADER = "x-claude-code-agent-id"
 
 # Requests on their way. Keyed by the flow itself and kept here, so that it outlives a reload of the script.
-_exchanges: "weakref.WeakKeyDictionary[http.HTTPFlow, Exchange]" = weakref.WeakKeyDictionary()
+_sent: "weakref.WeakKeyDictionary[http.HTTPFlow, Sent]" = weakref.WeakKeyDictionary()
 
 
 class Interceptor:
@@ -44,6 +52,7 @@ class Interceptor:
         self._table: Table = providers.load()
         self._store: Store | None = None
         self._installation: Installation | None = None
+        self._lessons = Lessons(None)
         self._decrypt_all = False
 
     def load(self, loader: Loader) -> None:
@@ -51,8 +60,22 @@ class Interceptor:
             "reasoning_fallback",
             str,
             fallback.AUTO,
-            "What to put where a provider demands reasoning that nobody recorded: auto (what the provider's "
-            "rule accepts) or none.",
+            "What to do where a provider demands reasoning that nobody recorded: auto (put what the rule of "
+            "the provider accepts), disable-thinking (turn thinking off for that request, where it can be) "
+            "or none.",
+        )
+        loader.add_option(
+            "reasoning_disable",
+            str,
+            "",
+            "Models (a regular expression, looked for in the model's name) whose thinking is turned off on "
+            "every request. Default: no model.",
+        )
+        loader.add_option(
+            "reasoning_split",
+            bool,
+            False,
+            "Ask MiniMax for reasoning apart from the content (adds reasoning_split: true to requests).",
         )
         loader.add_option(
             "reasoning_store",
@@ -92,6 +115,8 @@ class Interceptor:
             self._decrypt_all = ctx.options.reasoning_decrypt == "all"
             if self._decrypt_all:
                 logger.log(ALERT, "reasoning_decrypt=all: connections to every host are decrypted.")
+        if "reasoning_disable" in updated:
+            _pattern("reasoning_disable", ctx.options.reasoning_disable)
         for name in ("reasoning_keep_days", "reasoning_keep_megabytes"):
             if name in updated:
                 _positive(name, getattr(ctx.options, name))
@@ -139,12 +164,16 @@ class Interceptor:
     def request(self, flow: http.HTTPFlow) -> None:
         if flow.response or flow.error or not flow.live or flow.request.raw_content is None:
             return
-        provider = self._route(flow)
-        if provider is None:
+        if flow in resent:
+            return  # ours already, and never repaired twice
+        route = self._route(flow)
+        if route is None:
             return
         host = _host(flow)
         try:
-            self._repair(flow, provider, host)
+            self._repair(flow, *route, host)
+        except KeptByServer as reason:
+            logger.debug("%s: request forwarded untouched: %s", host, reason)
         except (NotChatError, SpliceError) as error:
             logger.info("%s: request forwarded untouched: %s", host, error)
         except Exception as fault:
@@ -155,30 +184,52 @@ class Interceptor:
         if flow.response is None:
             return
         content_type = flow.response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        exchange = _exchanges.pop(flow, None)
         streamed = content_type == "text/event-stream"
-        if exchange is not None and flow.response.status_code == 200:
+        length = flow.response.headers.get("content-length", "")
+        size = int(length) if length.isdecimal() else None
+        coding = flow.response.headers.get("content-encoding", "")
+        if again := resent.get(flow):
+            again.tap = Tap(again.exchange, coding, streamed, size)
+            return
+        sent = _sent.get(flow)
+        if sent is not None and flow.response.status_code in STATUSES and (size or 0) <= refusals.LONGEST:
+            return  # `response` looks at it before the client does
+        _sent.pop(flow, None)
+        if sent is not None and flow.response.status_code == 200:
             if streamed or content_type.endswith("json"):
-                length = flow.response.headers.get("content-length", "")
-                flow.response.stream = Tap(
-                    exchange,
-                    flow.response.headers.get("content-encoding", ""),
-                    streamed,
-                    int(length) if length.isdecimal() else None,
-                )
+                flow.response.stream = Tap(sent.exchange, coding, streamed, size)
         elif streamed or (
             not self._decrypt_all and not self._is_own_page(flow) and self._route(flow) is None
         ):
             flow.response.stream = True
 
-    def response(self, flow: http.HTTPFlow) -> None:
+    async def response(self, flow: http.HTTPFlow) -> None:
         self._finish(flow, complete=True)
+        sent = _sent.pop(flow, None)
+        if sent is None or flow.response is None or not flow.live:
+            return
+        try:
+            told = await repair(flow, sent, self._table, self._lessons)
+        except Exception as fault:
+            logger.warning("%s: refusal passed on: %s in reasoning-fix", _host(flow), type(fault).__name__)
+            logger.debug("fault while repairing", exc_info=fault)
+            return
+        if told is not None:
+            _tell(flow, _host(flow), told.report, told.reason)
 
     def error(self, flow: http.HTTPFlow) -> None:
+        _sent.pop(flow, None)
         self._finish(flow, complete=False)
 
     def _finish(self, flow: http.HTTPFlow, complete: bool) -> None:
-        if flow.response is None or not isinstance(flow.response.stream, Tap):
+        if flow.response is None:
+            return
+        if (again := resent.pop(flow, None)) and again.tap is not None:
+            if flow.response.status_code == 200:
+                again.tap(flow.response.raw_content or b"")
+                again.tap.finish(complete)
+            return
+        if not isinstance(flow.response.stream, Tap):
             return
         tap = flow.response.stream
         tap.finish(complete)
@@ -186,36 +237,50 @@ class Interceptor:
         if view is not None and flow.response.raw_content is None:
             flow.response.raw_content = view
 
-    def _repair(self, flow: http.HTTPFlow, provider: Provider, host: str) -> None:
+    def _repair(self, flow: http.HTTPFlow, provider: Provider, endpoint: Endpoint, host: str) -> None:
         if self._store is None:
             self._open()
         assert self._store is not None and self._installation is not None
         try:
-            body = flow.request.content
+            body = flow.request.content or b""
         except ValueError:
             raise NotChatError("its body does not decompress") from None
         session = _session(flow.request.headers)
         credential = _credential(flow, provider, session)
-        caller = Caller(self._installation.scope(credential), provider, host, session)
-        restored = restore(body or b"", caller, self._table, self._store, ctx.options.reasoning_fallback)
-        _exchanges[flow] = restored.exchange
+        caller = Caller(self._installation.scope(credential), provider, endpoint, host, session)
+        wishes = Wishes(
+            ctx.options.reasoning_fallback, ctx.options.reasoning_disable, ctx.options.reasoning_split
+        )
+        restored = restore(body, caller, self._table, self._store, wishes, self._lessons)
+        _sent[flow] = Sent(caller, body, restored, self._store, wishes)
         if restored.body is not None:
             flow.request.content = restored.body
             _tell(flow, host, restored.report)
 
-    def _route(self, flow: http.HTTPFlow) -> Provider | None:
-        """The provider whose chat endpoint a request goes to; None for all other traffic."""
+    def _route(self, flow: http.HTTPFlow) -> tuple[Provider, Endpoint] | None:
+        """The provider and endpoint that a chat request goes to; None for all other traffic."""
         for host in (flow.request.pretty_host, flow.request.host):
             provider = self._table.provider(host)
             if provider is not None:
-                dialect = self._table.dialect(provider, flow.request.method, flow.request.path)
-                return provider if dialect == "chat_completions" else None
+                endpoint = self._table.endpoint(provider, flow.request.method, flow.request.path)
+                return (provider, endpoint) if endpoint is not None else None
         return None
 
     def _is_own_page(self, flow: http.HTTPFlow) -> bool:
         if "onboarding" not in ctx.options:
             return False
         return bool(ctx.options.onboarding) and flow.request.pretty_host == ctx.options.onboarding_host
+
+    @command.command("reasoning_fix.learned")  # type: ignore[untyped-decorator]
+    def learned(self) -> Sequence[str]:
+        """What refusals taught about hosts and models, oldest first."""
+        return [lesson.text() for lesson in self._lessons.all()]
+
+    @command.command("reasoning_fix.forget")  # type: ignore[untyped-decorator]
+    def forget(self, host: str = "") -> None:
+        """Forget what refusals taught about a host, or about all of them."""
+        count = self._lessons.forget(host)
+        logger.log(ALERT, "Forgot %d lesson%s.", count, "" if count == 1 else "s")
 
     def _open(self) -> None:
         directory = Path(platformdirs.user_data_dir("reasoning-fix", appauthor=False))
@@ -236,6 +301,7 @@ class Interceptor:
             self._store.close()
             self._store = MemoryStore()
             self._installation = Installation(os.urandom(32))
+        self._lessons = Lessons(None if path is None else path.with_name("lessons.json"))
 
     def _close(self) -> None:
         if self._store is not None:
@@ -283,6 +349,15 @@ def _positive(name: str, given: str) -> int:
     return int(given)
 
 
+def _pattern(name: str, given: str) -> None:
+    try:
+        re.compile(given)
+    except re.error as error:
+        raise _options_error(
+            f"{name}: {given!r} was given; a regular expression is allowed ({error})."
+        ) from error
+
+
 def _host(flow: http.HTTPFlow) -> str:
     return flow.request.pretty_host.lower()
 
@@ -309,9 +384,9 @@ def _credential(flow: http.HTTPFlow, provider: Provider, session: str) -> str:
     return f"anonymous\n{provider.name}\n{session or (peer[0] if peer else '')}"
 
 
-def _tell(flow: http.HTTPFlow, host: str, report: Report) -> None:
+def _tell(flow: http.HTTPFlow, host: str, report: Report, reason: str = "") -> None:
     """Say what was done to a flow: in the log, and on the flow for people who look at it."""
-    text = report.text()
+    text = f"{reason}: {report.text()}" if reason else report.text()
     logger.info("%s %s: %s", host, report.model, text, extra={"client": flow.client_conn.peername})
     flow.comment = f"{flow.comment}; {text}" if flow.comment else text
     flow.marked = flow.marked or MARK

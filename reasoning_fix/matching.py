@@ -12,7 +12,7 @@ where a turn has no place on record. O(turns + candidates).
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -474,9 +474,22 @@ def _one_continues_other(recorded: str, sent: str) -> bool:
 
 def _holds_reasoning(text: str, opened: Opened) -> bool:
     return any(
-        isinstance(thought, str) and bool(thought.strip()) and thought.strip() in text
-        for thought in (msgspec.json.decode(value) for value in opened.fields.values())
+        thought in text
+        for value in opened.fields.values()
+        for thought in _strings(msgspec.json.decode(value))
     )
+
+
+def _strings(value: object) -> Iterator[str]:
+    """The texts in a reasoning value, however it wraps them. Names and signatures are in no visible text."""
+    if isinstance(value, str) and value.strip():
+        yield value.strip()
+    elif isinstance(value, dict):
+        for name in ("thinking", "text", "summary", "content"):
+            yield from _strings(value.get(name))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
 
 
 def _is_distinctive(slot: Slot) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from reasoning_fix.dialects.chat_answers import Answered, AnswerError, AnswerFolder
+from reasoning_fix.dialects.wire import Answered, AnswerError, Dialect
 from reasoning_fix.matching import Conversation, Opened
 from reasoning_fix.providers import Table
 from reasoning_fix.store import Record, Store
@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 # A copy of the response for people who look at flows; longer ones are not kept.
 VIEW_LIMIT = 2 * 1024 * 1024
 _ANSWER_LIMIT = 64 * 1024 * 1024
-_FIELD_ORDER = ("reasoning_content", "reasoning", "reasoning_details")
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -50,6 +49,7 @@ class Exchange(msgspec.Struct):
     scope: Scope
     marks: Fingerprints
     table: Table
+    dialect: Dialect
     host: str
     issuer: str
     model: str
@@ -65,9 +65,11 @@ class Exchange(msgspec.Struct):
 
 def thought_of(marks: Fingerprints, fields: dict[str, bytes], whole: str = "") -> bytes:
     """The fingerprint of a reasoning, whatever carries it; empty where there is none."""
-    for name in _FIELD_ORDER:
-        if name in fields and fields[name] != b"null":
-            return marks.of("thought", name == "reasoning_details", fields[name])
+    said = [(value[:1] != b'"', name, value) for name, value in fields.items() if value != b"null"]
+    if said:
+        # Plain text is the same thought whatever its field is called.
+        structured, name, value = min(said)
+        return marks.of("thought", structured and name, value)
     return marks.of("thought", "text", whole) if whole else NONE
 
 
@@ -101,9 +103,7 @@ def make_record(
 
 def record_answer(exchange: Exchange, answer: Answered) -> None:
     """Put one choice of an answer into the store. A placeholder that a model echoes is never recorded."""
-    fields = {
-        name: value for name, value in answer.fields.items() if not _is_echo(exchange.table, name, value)
-    }
+    fields = {name: value for name, value in answer.fields.items() if not _is_echo(exchange, name, value)}
     if len(fields) != len(answer.fields) and not fields:
         return
     if not (answer.complete or fields or answer.turn.text or answer.turn.calls):
@@ -116,12 +116,11 @@ def record_answer(exchange: Exchange, answer: Answered) -> None:
     exchange.store.put(exchange.scope.id, [record])
 
 
-def _is_echo(table: Table, name: str, value: bytes) -> bool:
+def _is_echo(exchange: Exchange, name: str, value: bytes) -> bool:
     """A placeholder that carries words (blank ones are values of their own)."""
-    if name == "reasoning_details" or value == b"null":
-        return False
-    text: str = msgspec.json.decode(value, type=str)
-    return bool(text.strip()) and table.is_placeholder(text)
+    texts = exchange.dialect.texts(name, value) or ()
+    said = [text for text in texts if text.strip()]
+    return bool(said) and all(exchange.table.is_placeholder(text) for text in said)
 
 
 class Tap:
@@ -133,7 +132,7 @@ class Tap:
 
     def __init__(self, exchange: Exchange, content_encoding: str, streamed: bool, length: int | None) -> None:
         self._exchange = exchange
-        self._folder = AnswerFolder(exchange.snapshots)
+        self._folder = exchange.dialect.folder(exchange.snapshots)
         self._events = EventReader() if streamed else None
         self._body: list[bytes] = []
         self._body_size = 0

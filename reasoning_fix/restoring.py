@@ -6,16 +6,18 @@ complete and that are not on record in their context are learned from the reques
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 
 from reasoning_fix import fallback
-from reasoning_fix.dialects import chat_completions
-from reasoning_fix.dialects.chat_answers import Answered
-from reasoning_fix.dialects.chat_completions import ChatRequest
+from reasoning_fix.dialects import DIALECTS
+from reasoning_fix.dialects.wire import Answered, Request, parameter
+from reasoning_fix.fallback import Settings, Wishes
+from reasoning_fix.lessons import Lesson, Lessons
 from reasoning_fix.matching import Conversation, Matching, Opened, Verdict, match
-from reasoning_fix.providers import Provider, Rule, Table
+from reasoning_fix.provider_rows import Endpoint
+from reasoning_fix.providers import Provider, Table
 from reasoning_fix.recording import Exchange, make_record, now, thought_of
 from reasoning_fix.store import Record, Store
 from reasoning_fix.store.sealing import Scope, SealError
@@ -29,35 +31,58 @@ class Caller(msgspec.Struct, frozen=True):
 
     scope: Scope
     provider: Provider
+    endpoint: Endpoint
     host: str
     session: str
+
+    @property
+    def issuer(self) -> str:
+        """Who answers here: reasoning goes back only to the provider, and on the wire, that it came from."""
+        return f"{self.provider.name}/{self.endpoint.dialect}"
 
 
 class Report(msgspec.Struct):
     """What was done to one request. Counts are turns; `grown` is in bytes."""
 
     model: str = ""
+    family: str = ""
     wanted: int = 0
     restored: int = 0
     evidence: Counter[str] = msgspec.field(default_factory=Counter)
     filled: int = 0
+    stripped: int = 0
+    left_out: int = 0
     learned: int = 0
     grown: int = 0
     thinking_off: bool = False
+    turned_off: bool = False
+    settings: tuple[str, ...] = ()
 
     def text(self) -> str:
         """One line for a person: `restored 3 of 3 turns: 2 by context, 1 by tool-call id`."""
         parts = []
-        if self.restored or not self.filled:
+        if self.restored:
             ways = ", ".join(f"{count} by {way}" for way, count in self.evidence.most_common())
-            parts.append(f"restored {self.restored} of {self.wanted} turns" + (f": {ways}" if ways else ""))
+            parts.append(f"restored {self.restored} of {self.wanted} turns: {ways}")
         if self.filled:
             parts.append(f"filled {self.filled} of {self.wanted} turns that were not on record")
-        return "; ".join(parts)
+        if self.stripped:
+            parts.append(f"took reasoning that is refused here out of {_turns(self.stripped)}")
+        if self.left_out:
+            parts.append(f"left out the reasoning of {_turns(self.left_out)}")
+        if self.turned_off:
+            parts.append("turned thinking off")
+        if self.settings:
+            parts.append(f"changed {', '.join(self.settings)}")
+        return "; ".join(parts) or f"restored 0 of {self.wanted} turns"
+
+
+def _turns(count: int) -> str:
+    return "1 turn" if count == 1 else f"{count} turns"
 
 
 class Restored(msgspec.Struct):
-    """`body` is None where the request goes on as it came."""
+    """`body` is None where the request goes on as it came; `blank` are turns that still lack reasoning."""
 
     body: bytes | None
     report: Report
@@ -65,12 +90,18 @@ class Restored(msgspec.Struct):
 
 
 class _ScopedLookup:
-    """The records of one scope that this provider issued: another one's are as good as not recorded."""
+    """The records of one scope that this provider issued: another one's are as good as not recorded.
 
-    def __init__(self, store: Store, caller: Caller) -> None:
+    So are those of other families on a host that serves many, since its models are different companies'.
+    """
+
+    def __init__(self, store: Store, caller: Caller, model: str) -> None:
         self._store = store
         self._scope = caller.scope
-        self._issuer = caller.provider.name
+        self._issuer = caller.issuer
+        self._provider = caller.provider
+        self._family = caller.provider.family(model)
+        self._families: dict[str, bool] = {model: True}
 
     def at(self, places: Collection[bytes]) -> list[Record]:
         return self._mine(self._store.at(self._scope.id, places))
@@ -87,55 +118,120 @@ class _ScopedLookup:
             return None
 
     def _mine(self, records: list[Record]) -> list[Record]:
-        return [record for record in records if record.issuer == self._issuer]
+        return [r for r in records if r.issuer == self._issuer and self._is_kin(r.model)]
+
+    def _is_kin(self, model: str) -> bool:
+        known = self._families.get(model)
+        if known is None:
+            known = self._families[model] = self._provider.family(model) == self._family
+        return known
 
 
-def restore(body: bytes, caller: Caller, table: Table, store: Store, mode: str) -> Restored:
+def restore(
+    body: bytes,
+    caller: Caller,
+    table: Table,
+    store: Store,
+    wishes: Wishes,
+    lessons: Lessons,
+    *,
+    taught: Sequence[Lesson] = (),
+    only_demanded: bool = False,
+) -> Restored:
     """Restore what is on record, fill by rule what is demanded and is not.
 
-    Raises NotChatError for a body that is no chat request, SpliceError for one that repeats member names.
+    `taught` are lessons to try that are not learned yet; `only_demanded` restores no more than the provider
+    demands. Raises NotChatError for a body that is no chat request, SpliceError for one that repeats member
+    names.
     """
-    request = chat_completions.read_request(body)
-    return _Restoration(request, caller, table, store, mode).run(body)
+    request = DIALECTS[caller.endpoint.dialect].read_request(body)
+    return _Restoration(request, caller, table, store, wishes, lessons, taught, only_demanded).run()
 
 
 class _Restoration:
-    def __init__(self, request: ChatRequest, caller: Caller, table: Table, store: Store, mode: str) -> None:
+    def __init__(
+        self,
+        request: Request,
+        caller: Caller,
+        table: Table,
+        store: Store,
+        wishes: Wishes,
+        lessons: Lessons,
+        taught: Sequence[Lesson],
+        only_demanded: bool,
+    ) -> None:
         self.request = request
         self.caller = caller
         self.table = table
         self.store = store
-        self.mode = mode
+        self.wishes = wishes
+        self.only_demanded = only_demanded
+        self.dialect = DIALECTS[caller.endpoint.dialect]
         self.marks = Fingerprints(caller.scope.fingerprint_key)
-        self.lookup = _ScopedLookup(store, caller)
-        self.rule: Rule = caller.provider.rule(request.model)
-        self.report = Report(model=request.model)
+        self.lookup = _ScopedLookup(store, caller, request.model)
+        rule = caller.provider.rule(request.model, caller.endpoint.dialect)
+        self.report = Report(model=request.model, family=rule.name or request.model)
+        known = [*lessons.about(caller.host, caller.endpoint.dialect, self.report.family), *taught]
+        self.policy = fallback.policy(table, caller.endpoint, rule, wishes, known)
+        fields = self.dialect.fields(caller.provider)
+        self.fields = [name for name in fields if name not in self.policy.forbidden]
+        self.lacking = False
         self.conversation = Conversation(
             self.marks.of("system", request.system) if request.system else NONE,
             self.marks.of("session", caller.session) if caller.session else NONE,
         )
 
-    def run(self, body: bytes) -> Restored:
-        request = self.request
+    def run(self) -> Restored:
+        request, report = self.request, self.report
         messages = request.messages if request.continued is None else request.messages[: request.continued]
         history = read_history(messages, self.marks)
         matching = match(history, self.marks, self.lookup, self.conversation)
         exchange = self._exchange(matching, history.tail_before)
-        self.report.thinking_off = any(
-            chat_completions.parameter(request.parameters, switch.path) == switch.value
-            for switch in self.table.off_switches
-        )
-        changes: dict[int, dict[str, bytes]] = {}
-        if not self.report.thinking_off and not self.rule.forbidden:
-            for said, verdict in zip(history.slots, matching.verdicts, strict=True):
-                if change := self._change(said, verdict):
+        settings, turn_off = self._settings()
+        changes: dict[int, dict[str, bytes | None]] = {}
+        report.thinking_off = turn_off or fallback.is_off(self.table, self.policy, request.parameters)
+        if not report.thinking_off and not self.policy.rule.forbidden:
+            for said, verdict, context in zip(
+                history.slots, matching.verdicts, matching.contexts, strict=True
+            ):
+                if change := self._change(said, verdict, context):
                     changes[said.index] = change
             self._learn(history.slots, matching, exchange)
-        if not changes:
+            if self.lacking and self.wishes.mode == fallback.DISABLE and self.policy.off is not None:
+                turn_off = True
+        if turn_off and self.policy.off is not None:
+            # Nothing is demanded then, and what is not demanded stays as the client sent it.
+            self.report = Report(model=report.model, family=report.family, thinking_off=True)
+            changes = {}
+            off = fallback.turned_off(self.policy.off, request.parameters)
+            self.report.turned_off = bool(off)
+            settings |= off
+        elif settings:
+            self.report.settings = tuple(settings)
+        if not changes and not settings:
             return Restored(None, self.report, exchange)
-        written = chat_completions.write_request(body, changes)
-        self.report.grown = len(written) - len(body)
-        return Restored(written, self.report, exchange)
+        written = self.dialect.write_request(request, changes, settings)
+        self.report.grown = len(written) - len(request.body)
+        return Restored(written if written != request.body else None, self.report, exchange)
+
+    def _settings(self) -> tuple[Settings, bool]:
+        """Members to set at the top of the body, and whether thinking is to be turned off."""
+        policy, parameters = self.policy, self.request.parameters
+        if fallback.is_to_be_off(self.wishes, self.request.model) and policy.off is not None:
+            return {}, True
+        if fallback.is_off(self.table, policy, parameters):
+            return {}, False
+        settings = fallback.conflicts(policy, parameters)
+        split = self.caller.endpoint.split
+        if self.wishes.split and split and parameter(parameters, (split,)) is None:
+            settings[split] = b"true"
+        turn_off = policy.must_turn_off
+        if policy.refuses_forced_tools and fallback.forces_a_tool(parameters):
+            if policy.off is not None:
+                turn_off = True
+            else:
+                settings["tool_choice"] = None
+        return settings, turn_off and policy.off is not None
 
     def _exchange(self, matching: Matching, before: bytes) -> Exchange:
         continued = self.request.continued
@@ -145,8 +241,9 @@ class _Restoration:
             scope=self.caller.scope,
             marks=self.marks,
             table=self.table,
+            dialect=self.dialect,
             host=self.caller.host,
-            issuer=self.caller.provider.name,
+            issuer=self.caller.issuer,
             model=self.request.model,
             conversation=self.conversation,
             context=matching.context_after,
@@ -158,25 +255,45 @@ class _Restoration:
             snapshots=self.caller.provider.snapshots(self.caller.host),
         )
 
-    def _change(self, said: Slot, verdict: Verdict | None) -> dict[str, bytes]:
-        """The reasoning fields to set in one message."""
+    def _change(self, said: Slot, verdict: Verdict | None, context: bytes) -> dict[str, bytes | None]:
+        """The reasoning fields to set in one turn, and those that must go."""
         own = self.request.own.get(said.index, {})
-        if any(self._is_real(name, own[name]) for name in self.caller.provider.reads if name in own):
-            return {}
+        change: dict[str, bytes | None] = {name: None for name in own if name in self.policy.forbidden}
+        if change:
+            self.report.stripped += 1
+            own = {name: value for name, value in own.items() if name not in change}
+        if any(self._is_real(name, own[name]) for name in self.fields if name in own):
+            return change | self._completed(own, verdict)
+        if self.only_demanded and not self._demanded(said):
+            self.report.left_out += verdict is not None
+            return change
         if verdict is None:
             self.report.wanted += 1
-            return self._fill(said, own)
+            return change | self._fill(said, own, context)
         if verdict.part:
-            return self._fill(said, own)
+            return change | self._fill(said, own, context)
         fields = self._recorded(verdict) | self._tagged(said, verdict)
         if not fields:
-            return self._known_empty(said, own)
-        if "content" not in fields and self._keeps_tags(said, verdict):
-            return {}
+            return change | self._known_empty(said, own, context)
+        if self._keeps_tags(said, verdict):
+            return change
+        self._count(verdict)
+        return change | {name: value for name, value in fields.items() if own.get(name) != value}
+
+    def _count(self, verdict: Verdict) -> None:
         self.report.wanted += 1
         self.report.restored += 1
         self.report.evidence[verdict.evidence] += 1
-        return {name: value for name, value in fields.items() if own.get(name) != value}
+
+    def _completed(self, own: dict[str, bytes], verdict: Verdict | None) -> dict[str, bytes | None]:
+        """What a client left out of the reasoning that it kept."""
+        recorded = self._recorded(verdict) if verdict is not None and not verdict.part else {}
+        for name, value in recorded.items():
+            whole = self.dialect.completed(name, own[name], value) if name in own else None
+            if whole is not None and verdict is not None:
+                self._count(verdict)
+                return {name: whole}
+        return {}
 
     def _recorded(self, verdict: Verdict) -> dict[str, bytes]:
         """What this provider said, in the fields that it reads; several turns' in order where merged."""
@@ -184,8 +301,8 @@ class _Restoration:
         for record in verdict.records:
             opened = self.lookup.open(record) if record.thought else None
             for name, value in (opened.fields if opened else {}).items():
-                merged[name] = _join(merged[name], value) if name in merged else value
-        names = [name for name in self.caller.provider.reads if name in merged]
+                merged[name] = self.dialect.join(name, merged[name], value) if name in merged else value
+        names = [name for name in self.fields if name in merged]
         if self.caller.provider.writes == "first":
             names = names[:1]
         return {name: merged[name] for name in names}
@@ -193,55 +310,66 @@ class _Restoration:
     def _tagged(self, said: Slot, verdict: Verdict) -> dict[str, bytes]:
         """The content as the provider said it, where a client stripped the `<think>` block from it."""
         opened = self.lookup.open(verdict.records[0]) if len(verdict.records) == 1 else None
-        if opened is None or not opened.whole or said.index in self.request.in_parts:
+        if opened is None or not opened.whole or "think>" in self._text(said) or said.text != opened.text:
             return {}
-        if "think>" in self._text(said) or said.text != opened.text:
-            return {}
-        return {"content": msgspec.json.encode(opened.whole)}
+        return self.dialect.tagged(self.request, said.index, opened.whole)
 
     def _keeps_tags(self, said: Slot, verdict: Verdict) -> bool:
         """Whether the thought still stands in the content, where the provider said it (MiniMax M3: twice)."""
+        if "think>" not in self._text(said):
+            return False
         opened = self.lookup.open(verdict.records[0])
-        return opened is not None and bool(opened.whole) and "think>" in self._text(said)
+        return opened is not None and bool(opened.whole)
 
     def _text(self, said: Slot) -> str:
         message = self.request.messages[said.index]
         return message.text if isinstance(message, Turn) else ""
 
-    def _fill(self, said: Slot, own: dict[str, bytes]) -> dict[str, bytes]:
-        if self.mode != fallback.AUTO or not self._demanded(said):
+    def _fill(self, said: Slot, own: dict[str, bytes], context: bytes) -> dict[str, bytes]:
+        if self.wishes.mode == fallback.NOTHING or not self._demanded(said):
             return {}
-        name = self.caller.provider.placeholder_field
-        value = fallback.stand_in(self.rule, own.get(name)) if name else None
-        if name is None or value is None:
+        name, value = self._placeholder(self.policy.placeholder, said, context)
+        if name not in own or not self._accepts(name, own[name]):
+            self.lacking = True
+        else:
             return {}
         # The client's own words, in a field that this provider does not read.
         moved = next((own[other] for other in own if self._is_real(other, own[other])), None)
-        if moved is not None and moved[:1] == b'"':
+        if moved is not None and moved[:1] == b'"' and value is not None and value[:1] == b'"':
             value = moved
+        if value is None or own.get(name) == value:
+            return {}
         self.report.filled += 1
         return {name: value}
 
-    def _known_empty(self, said: Slot, own: dict[str, bytes]) -> dict[str, bytes]:
-        name = self.caller.provider.placeholder_field
-        if name is None or not self._demanded(said):
+    def _known_empty(self, said: Slot, own: dict[str, bytes], context: bytes) -> dict[str, bytes]:
+        if not self._demanded(said):
             return {}
-        value = fallback.known_empty(self.rule, own.get(name))
-        return {} if value is None else {name: value}
+        name, value = self._placeholder(self.policy.known_empty, said, context)
+        sent = own.get(name)
+        if value is None or not (self.policy.strict or sent in (None, b"null")):
+            return {}
+        return {} if sent == value else {name: value}
+
+    def _placeholder(self, text: str | None, said: Slot, context: bytes) -> tuple[str, bytes | None]:
+        """The field that a placeholder goes to, and its value there."""
+        for name in self.fields:
+            words = fallback.filled_in(text or "", self.marks.place(context, said.turn))
+            value = self.dialect.stand_in(name, words)
+            if value is not None:
+                return name, None if text is None else value
+        return "", None
+
+    def _accepts(self, name: str, value: bytes) -> bool:
+        return self.policy.accepts(self.dialect.texts(name, value))
 
     def _demanded(self, said: Slot) -> bool:
-        return fallback.demands(self.rule, bool(said.calls), self.request.has_tools)
+        return self.policy.demands(bool(said.calls), self.request.has_tools)
 
     def _is_real(self, name: str, value: bytes) -> bool:
         """Whether a client's value is reasoning rather than nothing, a blank or a placeholder."""
-        if name == "reasoning_details":
-            return value[:1] == b"[" and bool(value[1:-1].strip())
-        if value[:1] != b'"':
-            return False
-        try:
-            return not self.table.is_placeholder(msgspec.json.decode(value, type=str))
-        except (msgspec.MsgspecError, UnicodeError):
-            return True
+        texts = self.dialect.texts(name, value)
+        return texts is None or any(not self.table.is_placeholder(text) for text in texts)
 
     def _learn(self, slots: list[Slot], matching: Matching, exchange: Exchange) -> None:
         """Record what the client itself brought, where nothing is on record for that turn."""
@@ -252,7 +380,7 @@ class _Restoration:
                 parent, thread = verdict.records[-1].key, verdict.records[-1].thread
                 continue
             own = self.request.own.get(said.index, {})
-            fields = {name: _tidy(value) for name, value in own.items() if self._is_real(name, value)}
+            fields = {n: self.dialect.tidy(n, value) for n, value in own.items() if self._is_real(n, value)}
             if not thought_of(self.marks, fields):
                 parent = NONE
                 continue
@@ -265,21 +393,3 @@ class _Restoration:
             self.report.learned = len(learned)
             if slots[-1].index in self.request.own and parent:
                 exchange.parent, exchange.thread = parent, thread
-
-
-def _join(first: bytes, second: bytes) -> bytes:
-    """Two reasonings of merged turns, in order, with nothing added."""
-    if first[:1] == b'"' and second[:1] == b'"':
-        return first[:-1] + second[1:]
-    if first[:1] == b"[" and second[:1] == b"[":
-        inner = [part for part in (first[1:-1].strip(), second[1:-1].strip()) if part]
-        return b"[%b]" % b",".join(inner)
-    return second
-
-
-def _tidy(value: bytes) -> bytes:
-    """A JSON text in the one spelling that records use; other values as they are."""
-    try:
-        return msgspec.json.encode(msgspec.json.decode(value, type=str)) if value[:1] == b'"' else value
-    except (msgspec.MsgspecError, UnicodeError):
-        return b"null"

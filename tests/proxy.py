@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+import anthropic
 import openai
 
 from tests.provider.simulator import BY_HOST, Simulator
@@ -56,7 +57,7 @@ class Proxy:
         self.home = home
         self.ca = home / "mitmproxy" / "mitmproxy-ca-cert.pem"
         self.lines: list[str] = []
-        self.clients: list[openai.OpenAI] = []
+        self.clients: list[openai.OpenAI | anthropic.Anthropic] = []
         home.mkdir(parents=True, exist_ok=True)
         route = home / "route.py"
         route.write_text(_ROUTE)
@@ -129,32 +130,90 @@ class Proxy:
         assert not any(word in output for word in TROUBLE), output
 
 
-def client(proxy: Proxy, host: str, key: str) -> openai.OpenAI:
-    """The official client, through the proxy, trusting only the proxy's CA; it never repeats a request."""
-    verify = ssl.create_default_context(cafile=str(proxy.ca))
-    api = _openai(host, key, openai.DefaultHttpxClient(proxy=proxy.url, verify=verify, trust_env=False))
+def client(
+    proxy: Proxy, host: str, key: str, base_url: str = "", headers: Mapping[str, str] | None = None
+) -> openai.OpenAI:
+    """The official client (chat and Responses), through the proxy, trusting only the proxy's CA.
+
+    It never repeats a request. `base_url`: another than the host's first, e.g. of OpenCode's other plan.
+    """
+    http_client = openai.DefaultHttpxClient(proxy=proxy.url, verify=_trusting(proxy.ca), trust_env=False)
+    api = _openai(base_url or BY_HOST[host].base_url, key, http_client, headers)
     proxy.clients.append(api)
     return api
 
 
-def direct_client(provider: Simulator, host: str, key: str) -> openai.OpenAI:
+def messages_client(
+    proxy: Proxy, host: str, key: str, base_url: str = "", headers: Mapping[str, str] | None = None
+) -> anthropic.Anthropic:
+    """The official Anthropic client, through the proxy; as `client`."""
+    http_client = anthropic.DefaultHttpxClient(proxy=proxy.url, verify=_trusting(proxy.ca), trust_env=False)
+    api = _anthropic(base_url or BY_HOST[host].messages_url, key, http_client, headers)
+    proxy.clients.append(api)
+    return api
+
+
+def direct_client(
+    provider: Simulator, host: str, key: str, base_url: str = "", headers: Mapping[str, str] | None = None
+) -> openai.OpenAI:
     """The official client, straight to the simulator (on loopback, hence a tunnel to it)."""
-    verify = ssl.create_default_context(cafile=str(provider.ca))
-    return _openai(
-        host, key, openai.DefaultHttpxClient(proxy=tunnel(provider), verify=verify, trust_env=False)
+    url, verify = tunnel(provider), _trusting(provider.ca)
+    http_client = openai.DefaultHttpxClient(proxy=url, verify=verify, trust_env=False)
+    return _openai(base_url or BY_HOST[host].base_url, key, http_client, headers)
+
+
+def direct_messages_client(
+    provider: Simulator, host: str, key: str, base_url: str = "", headers: Mapping[str, str] | None = None
+) -> anthropic.Anthropic:
+    """The official Anthropic client, straight to the simulator."""
+    url, verify = tunnel(provider), _trusting(provider.ca)
+    http_client = anthropic.DefaultHttpxClient(proxy=url, verify=verify, trust_env=False)
+    return _anthropic(base_url or BY_HOST[host].messages_url, key, http_client, headers)
+
+
+def _trusting(ca: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(ca))
+
+
+def _openai(
+    base_url: str, key: str, http_client: openai.DefaultHttpxClient, headers: Mapping[str, str] | None
+) -> openai.OpenAI:
+    return openai.OpenAI(
+        base_url=base_url,
+        api_key=key,
+        http_client=http_client,
+        default_headers=headers,
+        max_retries=0,
+        timeout=20,
     )
 
 
-def _openai(host: str, key: str, http_client: openai.DefaultHttpxClient) -> openai.OpenAI:
-    base_url = BY_HOST[host].base_url
-    return openai.OpenAI(base_url=base_url, api_key=key, http_client=http_client, max_retries=0, timeout=20)
+def _anthropic(
+    base_url: str, key: str, http_client: anthropic.DefaultHttpxClient, headers: Mapping[str, str] | None
+) -> anthropic.Anthropic:
+    return anthropic.Anthropic(
+        base_url=base_url,
+        api_key=key,
+        http_client=http_client,
+        default_headers=headers,
+        max_retries=0,
+        timeout=20,
+    )
 
 
 def raw_post(
-    proxy: Proxy, host: str, path: str, body: bytes, headers: Mapping[str, str] | None = None
+    proxy: Proxy,
+    host: str,
+    path: str,
+    body: bytes,
+    headers: Mapping[str, str] | None = None,
+    ca: Path | None = None,
 ) -> tuple[int, dict[str, str], bytes]:
-    """Exactly these bytes through the proxy: status, headers (lower case), body as it came (not decoded)."""
-    connection = open_connection(proxy, host)
+    """Exactly these bytes through the proxy: status, headers (lower case), body as it came (not decoded).
+
+    Only the CA is trusted that is given, or the proxy's own.
+    """
+    connection = open_connection(proxy, host, ca)
     try:
         connection.request("POST", path, body, {"content-type": "application/json", **(headers or {})})
         response = connection.getresponse()
@@ -167,10 +226,10 @@ def raw_post(
         connection.close()
 
 
-def open_connection(proxy: Proxy, host: str) -> http.client.HTTPSConnection:
+def open_connection(proxy: Proxy, host: str, ca: Path | None = None) -> http.client.HTTPSConnection:
     address = urlsplit(proxy.url)
     assert address.hostname is not None
-    trusted = ssl.create_default_context(cafile=str(proxy.ca))
+    trusted = ssl.create_default_context(cafile=str(ca or proxy.ca))
     connection = http.client.HTTPSConnection(address.hostname, address.port, context=trusted, timeout=20)
     connection.set_tunnel(host, 443)
     return connection

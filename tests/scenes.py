@@ -2,10 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from reasoning_fix import providers
-from reasoning_fix.dialects.chat_answers import AnswerFolder
+from reasoning_fix.fallback import Wishes
+from reasoning_fix.lessons import Lesson, Lessons
 from reasoning_fix.recording import record_answer
 from reasoning_fix.restoring import Caller, Restored, restore
 from reasoning_fix.store import Store
@@ -39,13 +43,18 @@ def turn(text: str | None = None, calls: Sequence[Message] = (), **more: object)
 class Scene:
     """One installation with a store, and requests of any credential to any provider's host."""
 
-    def __init__(self, host: str = "api.deepseek.com", model: str = "deepseek-v4-pro") -> None:
+    def __init__(
+        self, host: str = "api.deepseek.com", model: str = "deepseek-v4-pro", path: str = ""
+    ) -> None:
         self.table = providers.load()
         self.store: Store = MemoryStore()
         self.installation = Installation(b"s" * 32)
         self.host = host
         self.model = model
+        self.path = path
         self.mode = "auto"
+        self.wishes = Wishes()
+        self.lessons = Lessons(None)
 
     def restore(
         self,
@@ -55,13 +64,40 @@ class Scene:
         body: bytes | None = None,
         **parameters: object,
     ) -> Restored:
-        provider = self.table.provider(self.host)
-        assert provider is not None
-        caller = Caller(self.installation.scope(key), provider, self.host, session)
+        caller = self.caller(key, session)
         if body is None:
             whole = {"model": self.model, "messages": list(messages), "tools": TOOLS} | parameters
             body = json.dumps(whole).encode()
-        return restore(body, caller, self.table, self.store, self.mode)
+        return self.restore_body(body, caller)
+
+    def caller(self, key: str = "sk-one", session: str = "") -> Caller:
+        provider = self.table.provider(self.host)
+        assert provider is not None
+        endpoint = provider.endpoints[0]
+        if self.path:
+            found = self.table.endpoint(provider, "POST", self.path)
+            assert found is not None, f"{self.host} has no endpoint {self.path}"
+            endpoint = found
+        return Caller(self.installation.scope(key), provider, endpoint, self.host, session)
+
+    def use_table(self, path: Path) -> None:
+        """A user's own file on top of the built-in table."""
+        self.table = providers.load(path)
+
+    def restore_body(
+        self, body: bytes, caller: Caller, *taught: Lesson, only_demanded: bool = False
+    ) -> Restored:
+        wishes = msgspec.structs.replace(self.wishes, mode=self.mode)
+        return restore(
+            body,
+            caller,
+            self.table,
+            self.store,
+            wishes,
+            self.lessons,
+            taught=taught,
+            only_demanded=only_demanded,
+        )
 
     def sent(self, messages: Sequence[Message], **options: Any) -> list[Message]:
         """The messages as the provider gets them."""
@@ -75,7 +111,7 @@ class Scene:
         return {name: value for name, value in answer.items() if not name.startswith("reasoning")}
 
     def answer(self, exchange: Any, *answers: Message, finish: str | None = "stop") -> None:
-        folder = AnswerFolder(exchange.snapshots)
+        folder = exchange.dialect.folder(exchange.snapshots)
         choices = [{"index": i, "message": a, "finish_reason": finish} for i, a in enumerate(answers)]
         for one in folder.feed(json.dumps({"choices": choices}).encode()) + folder.end(complete=False):
             record_answer(exchange, one)

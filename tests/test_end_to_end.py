@@ -225,12 +225,12 @@ def test_glm_and_minimax_never_refuse(provider: Simulator, which: Provider) -> N
 )
 def test_who_refuses_a_plain_turn_without_reasoning(which: Provider, body: Message, refused: bool) -> None:
     messages = [USER, {"role": "assistant", "content": "Dry."}, USER]
-    assert (refusal(which, {"messages": messages, **body}, lambda _: False) is not None) == refused
+    assert (refusal(which, {"messages": messages, **body}) is not None) == refused
 
 
 def test_deepseek_takes_a_prefix_without_reasoning() -> None:
     messages = [USER, {"role": "assistant", "content": "It", "prefix": True}]
-    assert refusal(DEEPSEEK, {"messages": messages, "tools": TOOLS}, lambda _: False) is None
+    assert refusal(DEEPSEEK, {"messages": messages, "tools": TOOLS}) is None
 
 
 # --- through the proxy ----------------------------------------------------------------------------------

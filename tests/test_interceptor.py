@@ -1,5 +1,6 @@
 """The hooks: what is touched, what is streamed, what a person sees, and what bad options say."""
 
+import asyncio
 import gzip
 import json
 import logging
@@ -59,7 +60,7 @@ class Door:
         if callable(stream):
             assert stream(body) == body
             assert stream(b"") == b""
-        self.addon.response(flow)
+        asyncio.run(self.addon.response(flow))
 
 
 @pytest.fixture
@@ -177,7 +178,7 @@ def test_what_is_not_ours_is_streamed(door: Door, host: str, path: str, streamed
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
-        ("reasoning_fallback", "maybe", "reasoning_fallback: 'maybe' was given; allowed are auto, none."),
+        ("reasoning_fallback", "maybe", "allowed are auto, disable-thinking, none."),
         ("reasoning_decrypt", "some", "reasoning_decrypt: 'some' was given; allowed are providers, all."),
         ("reasoning_keep_days", "-1", "reasoning_keep_days: '-1' was given; a whole number from 1 up"),
         ("reasoning_keep_megabytes", "big", "reasoning_keep_megabytes: 'big' was given; a whole number"),

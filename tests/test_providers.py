@@ -7,18 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reasoning_fix.providers import (
-    BUILT_IN,
-    CHAT_REASONING_FIELDS,
-    NEUTRAL,
-    Endpoint,
-    OffSwitch,
-    Provider,
-    ProviderTableError,
-    Rule,
-    Table,
-    load,
-)
+from reasoning_fix.provider_files import ProviderTableError
+from reasoning_fix.provider_rows import CHAT_REASONING_FIELDS, Dialect, Endpoint, OffSwitch, Rule
+from reasoning_fix.providers import BUILT_IN, NEUTRAL, Provider, Table, load
 
 type Write = Callable[[str], Path]
 
@@ -79,7 +70,7 @@ def test_host_belongs_to_provider(host: str, name: str | None) -> None:
 @given(st.text())
 def test_any_text_may_be_asked_for(text: str) -> None:
     TABLE.provider(text)
-    TABLE.dialect(named("deepseek"), text, text)
+    TABLE.endpoint(named("deepseek"), text, text)
     assert isinstance(named("deepseek").rule(text), Rule)
 
 
@@ -131,7 +122,88 @@ def test_only_one_minimax_host_sends_snapshots(host: str, snapshots: bool) -> No
     ],
 )
 def test_chat_requests_are_recognised(name: str, method: str, path: str, chat: bool) -> None:
-    assert TABLE.dialect(named(name), method, path) == ("chat_completions" if chat else None)
+    endpoint = TABLE.endpoint(named(name), method, path)
+    assert (endpoint.dialect if endpoint else None) == ("chat_completions" if chat else None)
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "dialect"),
+    [
+        ("deepseek", "/anthropic/v1/messages", "messages"),
+        ("deepseek", "/anthropic/v1/messages?beta=true", "messages"),
+        ("deepseek", "/anthropic/messages", "messages"),
+        ("deepseek", "/anthropic/v1/messages/count_tokens", None),
+        ("deepseek", "/responses", "responses"),
+        ("deepseek", "/v1/responses", "responses"),
+        ("kimi", "/anthropic/v1/messages", "messages"),
+        ("kimi", "/coding/v1/messages", "messages"),
+        ("kimi", "/v1/responses", "responses"),
+        ("glm", "/api/anthropic/v1/messages", "messages"),
+        ("mimo", "/anthropic/v1/messages", "messages"),
+        ("minimax", "/anthropic/v1/messages", "messages"),
+        ("opencode", "/zen/v1/messages", "messages"),
+        ("opencode", "/zen/go/v1/responses", "responses"),
+        ("openrouter", "/api/v1/messages", "messages"),
+        ("openrouter", "/api/v1/responses", "responses"),
+        ("volcengine", "/api/coding/v1/messages", "messages"),
+        ("volcengine", "/api/plan/v3/responses", "responses"),
+        ("dashscope", "/apps/anthropic/v1/messages", "messages"),
+        ("stepfun", "/step_plan/v1/messages", "messages"),
+        ("fireworks", "/inference/v1/responses", "responses"),
+    ],
+)
+def test_other_dialects_have_their_paths(name: str, path: str, dialect: str | None) -> None:
+    endpoint = TABLE.endpoint(named(name), "POST", path)
+    assert (endpoint.dialect if endpoint else None) == dialect
+
+
+def test_anthropic_itself_is_no_provider() -> None:
+    assert TABLE.provider("api.anthropic.com") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "dialect", "switch"),
+    [
+        ("deepseek", "deepseek-flash", "chat_completions", "thinking"),
+        ("deepseek", "claude-opus-5", "messages", "thinking"),
+        ("deepseek", "deepseek-flash", "responses", "effort"),
+        ("kimi", "kimi-k2.6", "chat_completions", "thinking"),
+        ("kimi", "kimi-k2.7-code", "chat_completions", None),
+        ("kimi", "kimi-k3.1-pro", "messages", None),
+        ("kimi", "kimi-k3", "chat_completions", "thinking"),
+        ("glm", "glm-4.7", "chat_completions", "thinking"),
+        ("glm", "glm-5.3-flash", "chat_completions", None),
+        ("minimax", "MiniMax-M2.7", "chat_completions", None),
+        ("minimax", "MiniMax-M3", "messages", "thinking"),
+        ("opencode", "glm-5.3", "chat_completions", None),
+        ("openrouter", "z-ai/glm-4.7", "chat_completions", "reasoning"),
+        ("openrouter", "moonshotai/kimi-k2.7-code", "chat_completions", None),
+        ("dashscope", "qwen3.6-max", "chat_completions", "enable_thinking"),
+        ("groq", "qwen/qwen3-32b", "chat_completions", None),
+    ],
+)
+def test_how_thinking_is_turned_off(name: str, model: str, dialect: Dialect, switch: str | None) -> None:
+    provider = named(name)
+    endpoint = next(endpoint for endpoint in provider.endpoints if endpoint.dialect == dialect)
+    found = TABLE.off_switch(endpoint, provider.rule(model, dialect))
+    assert (found.name if found else None) == switch
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "family"),
+    [
+        ("deepseek", "deepseek-flash", "deepseek"),
+        ("deepseek", "claude-opus-5", "deepseek"),
+        ("opencode", "kimi-k2.7-code", "kimi"),
+        ("opencode", "kimi-k3", "kimi"),
+        ("openrouter", "moonshotai/kimi-k2.6:free", "kimi"),
+        ("openrouter", "anthropic/claude-opus-5", "claude"),
+        ("openrouter", "openai/gpt-6", "gpt"),
+        ("openrouter", "???", "???"),
+    ],
+)
+def test_families(name: str, model: str, family: str) -> None:
+    assert named(name).family(model) == family
 
 
 # ---- Rules -----------------------------------------------------------------------------------------------
@@ -227,19 +299,18 @@ def test_what_stands_in(
 
 
 @pytest.mark.parametrize(
-    ("name", "reads", "writes", "placeholder_field"),
+    ("name", "reads", "writes"),
     [
-        ("deepseek", ("reasoning_content",), "first", "reasoning_content"),
-        ("minimax", ("reasoning_content", "reasoning_details"), "as_received", "reasoning_content"),
-        ("openrouter", ("reasoning_details", "reasoning", "reasoning_content"), "first", "reasoning"),
-        ("fireworks", ("reasoning_content",), "first", "reasoning_content"),
-        ("groq", ("reasoning",), "first", "reasoning"),
+        ("deepseek", ("reasoning_content",), "first"),
+        ("minimax", ("reasoning_content", "reasoning_details"), "as_received"),
+        ("openrouter", ("reasoning_details", "reasoning", "reasoning_content"), "first"),
+        ("fireworks", ("reasoning_content",), "first"),
+        ("groq", ("reasoning",), "first"),
     ],
 )
-def test_fields(name: str, reads: tuple[str, ...], writes: str, placeholder_field: str) -> None:
+def test_fields(name: str, reads: tuple[str, ...], writes: str) -> None:
     provider = named(name)
     assert (provider.reads, provider.writes) == (reads, writes)
-    assert provider.placeholder_field == placeholder_field
 
 
 @pytest.mark.parametrize(
@@ -249,7 +320,22 @@ def test_placeholders_are_known(text: str) -> None:
     assert TABLE.is_placeholder(text)
 
 
-@pytest.mark.parametrize("text", ["..", "I think", "Thinking... about it", "0"])
+@pytest.mark.parametrize("text", ["[reasoning not on record 0123abcd]", "[reasoning not on record 0]\n"])
+def test_our_own_stand_ins_are_placeholders(text: str) -> None:
+    assert TABLE.is_placeholder(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[reasoning not on record]",
+        "[reasoning not on record 0123abcd] so",
+        "..",
+        "I think",
+        "Thinking... about it",
+        "0",
+    ],
+)
 def test_thoughts_are_no_placeholders(text: str) -> None:
     assert not TABLE.is_placeholder(text)
 
@@ -287,7 +373,13 @@ def test_a_provider_of_two_lines_has_sensible_defaults(write: Write) -> None:
     table = load(write('[[provider]]\nname = "mine"\nhosts = ["LLM.Example.com."]\n'))
     provider = table.provider("llm.example.com:8443")
     assert provider is not None and provider.title == "mine"
-    assert table.dialect(provider, "POST", "/any/where/chat/completions") == "chat_completions"
+    for path, dialect in (
+        ("/any/where/chat/completions", "chat_completions"),
+        ("/v1/messages", "messages"),
+        ("/v1/responses", "responses"),
+    ):
+        endpoint = table.endpoint(provider, "POST", path)
+        assert endpoint is not None and endpoint.dialect == dialect
     assert provider.reads == CHAT_REASONING_FIELDS and provider.writes == "as_received"
     assert provider.rule("deepseek-v4-pro").required == "with_tools"
     assert provider.rule("llama") == NEUTRAL
@@ -347,8 +439,13 @@ MINE = '[[provider]]\nname = "mine"\nhosts = ["a.example.com"]\n'
     [
         ("# hello\nx = = 1\n", 2, "", "not valid TOML"),
         ('placeholders = ["a"\n', 1, "", "not valid TOML"),
-        ("color = 1\n", 1, "color", "allowed here: placeholders, off, family, provider"),
-        ("\n[[providers]]\nname = 1\n", 2, "providers", "allowed here: placeholders, off, family, provider"),
+        ("color = 1\n", 1, "color", "allowed here: placeholders, stand_in, off, refusal, family, provider"),
+        (
+            "\n[[providers]]\nname = 1\n",
+            2,
+            "providers",
+            "allowed here: placeholders, stand_in, off, refusal, family, provider",
+        ),
         ('[provider]\nname = "x"\n', 1, "provider", "Expected `array`"),
         ('[[provider]]\nname = "mine"\n', 1, "provider[0].hosts", "missing"),
         (MINE + 'write = "first"\n', 4, "provider[0].write", "writes"),

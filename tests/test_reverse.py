@@ -68,7 +68,8 @@ def test_every_base_of_the_table_leads_to_a_chat_endpoint() -> None:
     for provider in set(TABLE.by_host.values()):
         assert provider.bases, provider.name
         for base in provider.bases:
-            assert TABLE.dialect(provider, "POST", f"{base}/chat/completions"), (provider.name, base)
+            paths = (f"{base}/chat/completions", f"{base}/v1/messages")
+            assert any(TABLE.endpoint(provider, "POST", path) for path in paths), (provider.name, base)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from reasoning_fix.cli import UsageError
 from reasoning_fix.environment import Values, removal, undone, variables
-from reasoning_fix.providers import ProviderTableError
+from reasoning_fix.provider_files import ProviderTableError
 from reasoning_fix.running import bundle, probe
 from reasoning_fix.running.given import look_ahead
 from reasoning_fix.running.prepared import prepare

@@ -30,7 +30,7 @@ import platformdirs
 from reasoning_fix.cli import UsageError
 from reasoning_fix.cli.words import leading
 from reasoning_fix.environment import Values, undone, variables
-from reasoning_fix.providers import ProviderTableError
+from reasoning_fix.provider_files import ProviderTableError
 from reasoning_fix.running import bundle, probe, upstream
 from reasoning_fix.running.given import Given, look_ahead
 from reasoning_fix.running.prepared import prepare

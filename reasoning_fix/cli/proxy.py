@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from reasoning_fix.cli import UsageError
 from reasoning_fix.cli.words import anywhere
 from reasoning_fix.environment import undone
-from reasoning_fix.providers import ProviderTableError
+from reasoning_fix.provider_files import ProviderTableError
 from reasoning_fix.running import bundle, masters, reverse, upstream
 from reasoning_fix.running.attached import Attached
 from reasoning_fix.running.direct_hosts import DirectHosts

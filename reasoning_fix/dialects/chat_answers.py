@@ -10,6 +10,8 @@ import json
 
 import msgspec
 
+from reasoning_fix.dialects.values import encoded, joined
+from reasoning_fix.dialects.wire import Answered, AnswerError
 from reasoning_fix.turns import Call, Turn
 
 Raw = msgspec.Raw
@@ -51,18 +53,6 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_item = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_str = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
-
-
-class AnswerError(ValueError):
-    """The answer cannot be recorded; the text says why."""
-
-
-class Answered(msgspec.Struct, frozen=True):
-    """A choice as the provider said it. `fields` are the reasoning fields that came, as JSON values."""
-
-    turn: Turn
-    fields: dict[str, bytes]
-    complete: bool
 
 
 class _Text:
@@ -342,12 +332,12 @@ def _text(value: Raw | None) -> str | None:
 
 def _answered(parts: _ChoiceParts, complete: bool) -> Answered:
     parts.changed = False
-    fields = {name: _json(text.value()) for name, text in parts.texts.items()}
+    fields = {name: encoded(text.value()) for name, text in parts.texts.items()}
     keys = list(parts.details) + [key for key in parts.single if key not in parts.details]
     if keys:
         fields["reasoning_details"] = b"[%b]" % b",".join(_detail(parts, key) for key in keys)
     calls = tuple(Call(call.id, call.name, "".join(call.arguments)) for call in parts.calls)
-    return Answered(Turn(_joined(parts.content.value()), calls), fields, complete)
+    return Answered(Turn(joined(parts.content.value()), calls), fields, complete)
 
 
 def _detail(parts: _ChoiceParts, key: tuple[object, ...]) -> bytes:
@@ -355,24 +345,7 @@ def _detail(parts: _ChoiceParts, key: tuple[object, ...]) -> bytes:
         return parts.single[key]
     texts = parts.detail_texts[key]
     members = (
-        b"%b:%b" % (_encode(name), _json(texts[name].value()) if name in texts else bytes(value))
+        b"%b:%b" % (_encode(name), encoded(texts[name].value()) if name in texts else bytes(value))
         for name, value in parts.details[key].items()
     )
     return b"{%b}" % b",".join(members)
-
-
-def _joined(text: str) -> str:
-    """Text with surrogate pairs joined that came in two fragments."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
-
-
-def _json(text: str) -> bytes:
-    try:
-        return _encode(text)
-    except (UnicodeError, msgspec.MsgspecError):
-        pass
-    try:
-        return _encode(_joined(text))
-    except (UnicodeError, msgspec.MsgspecError):
-        # A lone surrogate cannot be sent back: no provider could parse the request.
-        raise AnswerError("the reasoning holds half a character") from None

@@ -9,18 +9,16 @@ from collections.abc import Mapping
 
 import msgspec
 
-from reasoning_fix.dialects.splice import set_in_messages
+from reasoning_fix.dialects.chat_answers import AnswerFolder
+from reasoning_fix.dialects.splice import items, set_in_array, set_items, set_members
+from reasoning_fix.dialects.wire import Change, NotChatError, Request
+from reasoning_fix.providers import Provider
 from reasoning_fix.turns import Call, Other, Turn
 
-REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_details")
 _SYSTEM_ROLES = ("system", "developer")
 
 Raw = msgspec.Raw
 _EMPTY = Raw(b"")
-
-
-class NotChatError(ValueError):
-    """The body is no chat request that can be read; the text says why."""
 
 
 class _Message(msgspec.Struct):
@@ -51,24 +49,6 @@ class _ToolCall(msgspec.Struct):
     custom: Raw = _EMPTY
 
 
-class ChatRequest(msgspec.Struct):
-    """A chat request as read.
-
-    `own` holds, by message index, the reasoning fields a client sent, as JSON; `in_parts` the indexes of
-    turns whose content is a list; `continued` the index of a last assistant message that the model is asked
-    to continue (`prefix`, `partial`), or None.
-    """
-
-    model: str
-    has_tools: bool
-    system: str
-    messages: list[Turn | Other | None]
-    own: dict[int, dict[str, bytes]]
-    in_parts: set[int]
-    continued: int | None
-    parameters: dict[str, Raw]
-
-
 _decode_body = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_messages = msgspec.json.Decoder(list[_Message]).decode
 _decode_items = msgspec.json.Decoder(list[Raw]).decode
@@ -80,7 +60,7 @@ _decode_function = msgspec.json.Decoder(_Function).decode
 _Unreadable = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
-def read_request(body: bytes) -> ChatRequest:
+def read_request(body: bytes) -> Request:
     """Read a request body; raises NotChatError where it is none."""
     try:
         top = _decode_body(body)
@@ -90,7 +70,7 @@ def read_request(body: bytes) -> ChatRequest:
     except _Unreadable as error:
         raise NotChatError(f"the body is no JSON object ({type(error).__name__})") from None
     model = _string(top.get("model", _EMPTY)) or ""
-    request = ChatRequest(model, _is_filled(top.get("tools", _EMPTY)), "", [], {}, set(), None, top)
+    request = Request(body, top, model, _is_filled(top.get("tools", _EMPTY)))
     system: list[str] = []
     for index, message in enumerate(_open_messages(raw_messages)):
         role = _string(message.role)
@@ -99,7 +79,7 @@ def read_request(body: bytes) -> ChatRequest:
             if own := _own_fields(message):
                 request.own[index] = own
             if bytes(message.content)[:1] == b"[":
-                request.in_parts.add(index)
+                request.in_parts[index] = bytes(message.content)
         elif role in _SYSTEM_ROLES:
             request.messages.append(None)
             system.append(_text(message.content)[0])
@@ -113,28 +93,85 @@ def read_request(body: bytes) -> ChatRequest:
     return request
 
 
-def write_request(body: bytes, changes: Mapping[int, Mapping[str, bytes]]) -> bytes:
-    """The body with reasoning fields set in some messages; every other byte as it came.
+def write_request(
+    request: Request, changes: Mapping[int, Change], settings: Mapping[str, bytes | None]
+) -> bytes:
+    """The body with members set in some messages and at its top. Raises SpliceError."""
+    return set_in_array(request.body, "messages", changes, settings)
 
-    Raises SpliceError where a repeated member name leaves doubt.
-    """
-    return set_in_messages(body, changes)
+
+def tagged(request: Request, index: int, whole: str) -> dict[str, bytes]:
+    """The content with its `<think>` block: as a text, or in the text part that a client made of it."""
+    parts = request.in_parts.get(index)
+    if parts is None:
+        return {"content": msgspec.json.encode(whole)}
+    said = {at: text for at, raw in enumerate(items(parts)) if (text := _part_text(raw)) is not None}
+    if not said:
+        return {}
+    first = min(said)
+    # Where a client made several parts of one text, the block goes before the first one.
+    text = whole if len(said) == 1 else whole.removesuffix("".join(said.values())) + said[first]
+    if len(said) > 1 and text == whole + said[first]:
+        return {}
+    part = set_members(items(parts)[first], {"text": msgspec.json.encode(text)})
+    return {"content": set_items(parts, {}, {first: part})}
 
 
-def parameter(parameters: Mapping[str, Raw], path: tuple[str, ...]) -> object:
-    """The value at a path of keys in the request's parameters; None where there is none."""
-    raw = parameters.get(path[0])
-    if raw is None:
-        return None
+def _part_text(raw: bytes) -> str | None:
     try:
-        value: object = msgspec.json.decode(raw)
+        return _decode_part(raw).text
     except _Unreadable:
         return None
-    for key in path[1:]:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(key)
-    return value
+
+
+def folder(snapshots: bool) -> AnswerFolder:
+    """A reader for one answer."""
+    return AnswerFolder(snapshots)
+
+
+def fields(provider: Provider) -> tuple[str, ...]:
+    """The members of an assistant message that this provider reads."""
+    return provider.reads
+
+
+def stand_in(field: str, text: str) -> bytes | None:
+    """A placeholder as the value of a field; `reasoning_details` cannot carry one."""
+    return None if field == "reasoning_details" else msgspec.json.encode(text)
+
+
+def texts(field: str, value: bytes) -> list[str] | None:
+    """The text of a field; None where it holds something else than text."""
+    if field == "reasoning_details":
+        return None if value[:1] == b"[" and value[1:-1].strip() else []
+    if value[:1] != b'"':
+        return []
+    try:
+        return [_decode_str(value)]
+    except _Unreadable:
+        return None
+
+
+def completed(field: str, sent: bytes, recorded: bytes) -> bytes | None:
+    """A chat client sends a field or drops it."""
+    return None
+
+
+def join(field: str, first: bytes, second: bytes) -> bytes:
+    """Two reasonings in order, with nothing added."""
+    if first[:1] == b'"' and second[:1] == b'"':
+        return first[:-1] + second[1:]
+    if first[:1] == b"[" and second[:1] == b"[":
+        inner = [part for part in (first[1:-1].strip(), second[1:-1].strip()) if part]
+        return b"[%b]" % b",".join(inner)
+    return second
+
+
+def tidy(field: str, value: bytes) -> bytes:
+    """A JSON text in the one spelling that records use; other values as they are."""
+    try:
+        return msgspec.json.encode(_decode_str(value)) if value[:1] == b'"' else value
+    except _Unreadable:
+        return b"null"
 
 
 def _open_messages(raw: Raw) -> list[_Message]:

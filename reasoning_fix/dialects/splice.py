@@ -1,4 +1,4 @@
-"""Change single members of objects inside a JSON body and carry every other byte over as it came.
+"""Change single members and items inside a JSON body and carry every other byte over as it came.
 
 Strategy: msgspec hands out the raw bytes of each value in order of appearance, so positions follow by adding
 up lengths; nothing is searched for, and nothing but the edited values is encoded. O(bytes of the body).
@@ -6,7 +6,8 @@ up lengths; nothing is searched for, and nothing but the edited values is encode
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,17 +16,27 @@ _BEFORE_ITEM = re.compile(rb"[ \t\r\n]*[,\[][ \t\r\n]*")
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
+_encode = msgspec.json.Encoder().encode
+
+
+class Place(NamedTuple):
+    """Where a member lies in its object's bytes: its name's quote, its value's first byte, and its end."""
+
+    start: int
+    begin: int
+    end: int
+
 
 class SpliceError(ValueError):
     """The body repeats a member name, so that its members cannot be placed without doubt."""
 
 
-def members(data: bytes) -> dict[str, tuple[int, int]]:
-    """Where the value of each member of a JSON object begins and ends in `data`.
+def members(data: bytes) -> dict[str, Place]:
+    """Where each member of a JSON object lies in `data`.
 
     Raises SpliceError for a repeated name, msgspec.DecodeError for no object.
     """
-    found: dict[str, tuple[int, int]] = {}
+    found: dict[str, Place] = {}
     end = 0
     for name, raw in _decode_object(data).items():
         separator = _BEFORE_MEMBER.match(data, end)
@@ -35,47 +46,96 @@ def members(data: bytes) -> dict[str, tuple[int, int]]:
         if json.loads(b'"%b"' % separator[1]) != name:
             raise SpliceError(f"a member name comes twice near {name!r}")
         begin, end = separator.end(), separator.end() + len(value)
-        found[name] = (begin, end)
+        found[name] = Place(separator.start(1) - 1, begin, end)
     if not re.fullmatch(rb"[ \t\r\n]*\{?[ \t\r\n]*\}[ \t\r\n]*", data[end:]):
         raise SpliceError("a member name comes twice")
     return found
 
 
-def set_members(data: bytes, values: Mapping[str, bytes]) -> bytes:
-    """The JSON object with these members set (replaced in place, else appended) to these JSON values."""
+def set_members(data: bytes, values: Mapping[str, bytes | None]) -> bytes:
+    """The JSON object with these members set (replaced in place, else appended), or left out where None."""
     places = members(data)
-    edits = [(*places[name], value) for name, value in values.items() if name in places]
-    added = [b"%b:%b" % (msgspec.json.encode(name), v) for name, v in values.items() if name not in places]
-    if added:
-        last = max((end for _, end in places.values()), default=data.index(b"{") + 1)
-        edits.append((last, last, (b"," if places else b"") + b",".join(added)))
-    return _apply(data, edits)
+    spans = [(place.start, place.end) for place in places.values()]
+    kept: list[bytes | None] = []
+    for name, (start, begin, end) in places.items():
+        value = values.get(name, data[begin:end])
+        kept.append(None if value is None else data[start:begin] + value)
+    added = [
+        b"%b:%b" % (_encode(name), value)
+        for name, value in values.items()
+        if name not in places and value is not None
+    ]
+    return _laid_out(data, b"{", spans, kept, {len(spans): added})
 
 
-def set_in_messages(body: bytes, changes: Mapping[int, Mapping[str, bytes]], name: str = "messages") -> bytes:
-    """The body with members set in some items (by index) of its array `name`."""
-    begin, finish = members(body)[name]
-    edits: list[tuple[int, int, bytes]] = []
-    end = begin
-    for index, raw in enumerate(_decode_list(body[begin:finish])):
-        separator = _BEFORE_ITEM.match(body, end)
-        length = len(memoryview(raw))
+def set_items(
+    data: bytes, put: Mapping[int, Sequence[bytes]], replaced: Mapping[int, bytes | None] | None = None
+) -> bytes:
+    """The JSON array with items put in before some positions (its length: at the end) and others replaced.
+
+    An item replaced by None is left out.
+    """
+    spans = list(_items(data))
+    changed = replaced or {}
+    kept = [changed.get(index, data[begin:end]) for index, (begin, end) in enumerate(spans)]
+    return _laid_out(data, b"[", spans, kept, put)
+
+
+def _laid_out(
+    data: bytes,
+    bracket: bytes,
+    spans: Sequence[tuple[int, int]],
+    kept: Sequence[bytes | None],
+    put: Mapping[int, Sequence[bytes]],
+) -> bytes:
+    """The elements that are kept, between the separators that stood before them, and new ones put in."""
+    inside = data.index(bracket) + 1
+    pieces = [data[: spans[0][0] if spans else inside]]
+    separator = b""
+    for index, element in enumerate(kept):
+        for new in put.get(index, ()):
+            pieces += (separator, new)
+            separator = b","
+        if element is not None:
+            own = data[spans[index - 1][1] : spans[index][0]] if index else b","
+            pieces += (own if separator else b"", element)
+            separator = b","
+    for new in put.get(len(spans), ()):
+        pieces += (separator, new)
+        separator = b","
+    pieces.append(data[spans[-1][1] if spans else inside :])
+    return b"".join(pieces)
+
+
+def items(data: bytes) -> list[bytes]:
+    """The raw items of a JSON array. Raises msgspec.DecodeError where it is none."""
+    return [bytes(raw) for raw in _decode_list(data)]
+
+
+def _items(data: bytes) -> Iterator[tuple[int, int]]:
+    end = 0
+    for raw in _decode_list(data):
+        separator = _BEFORE_ITEM.match(data, end)
         if separator is None:
             raise SpliceError("the array is not laid out as expected")
-        start, end = separator.end(), separator.end() + length
-        if index in changes:
-            item = bytes(raw)
-            if body[start:end] != item:
-                raise SpliceError("the array is not laid out as expected")
-            edits.append((start, end, set_members(item, changes[index])))
-    return _apply(body, edits)
+        begin, end = separator.end(), separator.end() + len(memoryview(raw))
+        yield begin, end
 
 
-def _apply(data: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
-    pieces: list[bytes] = []
-    at = 0
-    for begin, end, value in sorted(edits, key=lambda edit: edit[:2]):
-        pieces += (data[at:begin], value)
-        at = end
-    pieces.append(data[at:])
-    return b"".join(pieces)
+def set_in_array(
+    body: bytes,
+    name: str,
+    changes: Mapping[int, Mapping[str, bytes | None]],
+    settings: Mapping[str, bytes | None],
+) -> bytes:
+    """The body with members set in some items (by index) of its array `name`, and others at its top."""
+    if changes:
+        _, begin, end = members(body)[name]
+        array = body[begin:end]
+        pieces, at = [body[:begin]], 0
+        for index, (start, finish) in enumerate(_items(array)):
+            if index in changes:
+                pieces += (array[at:start], set_members(array[start:finish], changes[index]))
+                at = finish
+        body = b"".join((*pieces, array[at:], body[end:]))
+    return set_members(body, settings) if settings else body

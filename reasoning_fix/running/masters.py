@@ -21,8 +21,8 @@ from mitmproxy.tools.web.master import WebMaster
 from reasoning_fix.interceptor import Interceptor
 from reasoning_fix.running.given import LISTEN_HOST, LISTEN_PORT
 
-# What a proxy that stays on wants: this machine only; answers that think for an hour; a quiet terminal.
-# With mitmproxy's types, and as defaults proper: `--options`, from which people make a config.yaml, shows them.
+# What a proxy that stays on wants: this machine only; answers that think for an hour; a quiet terminal. With
+# mitmproxy's types, and as defaults proper: `--options`, from which people make a config.yaml, shows them.
 SAFE: tuple[tuple[str, object, object], ...] = (
     ("listen_host", str, LISTEN_HOST),
     ("listen_port", Optional[int], LISTEN_PORT),  # noqa: UP045 (mitmproxy knows this spelling only)

@@ -1,0 +1,381 @@
+"""Responses API: reasoning items in the `input` of a request and in the `output` of an answer.
+
+Source of the format: https://platform.openai.com/docs/api-reference/responses; what DeepSeek makes of it:
+https://api-docs.deepseek.com/guides/responses_api. A turn is a run of items that a model said: reasoning,
+messages, calls. The one reasoning field of this dialect is `items`: a layout (values.py) of the reasoning
+items as the provider said them.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from reasoning_fix.dialects import values
+from reasoning_fix.dialects.splice import members, set_items, set_members
+from reasoning_fix.dialects.values import Unreadable, encoded, is_filled, opened, string
+from reasoning_fix.dialects.wire import Answered, AnswerError, Change, KeptByServer, NotChatError, Request
+from reasoning_fix.providers import Provider
+from reasoning_fix.turns import Call, Other, Turn
+
+Raw = msgspec.Raw
+FIELD = "items"
+# Members by which a client names a conversation that the server keeps.
+_KEPT = ("previous_response_id", "conversation")
+# What names an item or says how far it is, and no more: clients drop or change it.
+_VOLATILE = ("id", "status", "created_by")
+# Texts of a reasoning item: https://api-docs.deepseek.com/guides/responses_api (content), Kimi (summary).
+_TEXTS = ("content", "summary")
+
+_decode_body = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+# ---- Requests ----------------------------------------------------------------------------------------------
+
+
+def read_request(body: bytes) -> Request:
+    """Read a request body. Raises NotChatError, KeptByServer where the server has the history."""
+    try:
+        top = _decode_body(body)
+        given = top["input"]
+    except KeyError:
+        raise NotChatError("the body has no input") from None
+    except Unreadable as error:
+        raise NotChatError(f"the body is no JSON object ({type(error).__name__})") from None
+    for name in _KEPT:
+        if bytes(top.get(name, b"null")) not in (b"null", b'""'):
+            raise KeptByServer(f"the server keeps this conversation itself ({name})")
+    request = Request(body, top, string(top.get("model")) or "", is_filled(top.get("tools")))
+    request.system = string(top.get("instructions")) or ""
+    text = string(given)
+    if text is not None:
+        request.messages.append(Other("user", text))
+        return request
+    if bytes(given)[:1] != b"[":
+        raise NotChatError("input is neither a text nor an array")
+    run: list[tuple[int, _Item]] = []
+    for position, raw in enumerate(values.items(given)):
+        item = _Item(raw)
+        if item.role == "assistant":
+            run.append((position, item))
+            continue
+        _close(request, run)
+        if item.role == "system":
+            request.messages.append(None)
+        else:
+            request.messages.append(Other(item.role, *item.said()))
+    _close(request, run)
+    return request
+
+
+def _close(request: Request, run: "list[tuple[int, _Item]]") -> None:
+    """End a run of items that a model said: it is one turn."""
+    if not run:
+        return
+    index = len(request.messages)
+    parts = [item for _, item in run]
+    request.messages.append(_turn(parts))
+    request.spans[index] = tuple(position for position, _ in run)
+    if any(item.thinks for item in parts):
+        request.own[index] = {FIELD: _layout(parts)}
+    run.clear()
+
+
+def write_request(
+    request: Request, changes: Mapping[int, Change], settings: Mapping[str, bytes | None]
+) -> bytes:
+    """The body with reasoning items set in some turns and members at its top. Raises SpliceError."""
+    body = request.body
+    if changes:
+        place = members(body)["input"]
+        array = body[place.begin : place.end]
+        raws = values.items(array)
+        put: dict[int, list[bytes]] = {}
+        drop: dict[int, bytes | None] = {}
+        for index, change in changes.items():
+            span = request.spans[index]
+            visible = [position for position in span if not _Item(raws[position]).thinks]
+            drop |= {position: None for position in span if position not in visible}
+            for at, new in values.places(change[FIELD] or b"[]", len(visible)).items():
+                put.setdefault(visible[at] if at < len(visible) else span[-1] + 1, []).extend(new)
+        body = b"".join((body[: place.begin], set_items(array, put, drop), body[place.end :]))
+    return set_members(body, settings) if settings else body
+
+
+def tagged(request: Request, index: int, whole: str) -> dict[str, bytes]:
+    """Reasoning has blocks and items of its own here; text is left as it came."""
+    return {}
+
+
+# ---- Reasoning values --------------------------------------------------------------------------------------
+
+
+def fields(provider: Provider) -> tuple[str, ...]:
+    """Reasoning items are the only reasoning of this dialect."""
+    return (FIELD,)
+
+
+def stand_in(field: str, text: str) -> bytes | None:
+    """A reasoning item with plain text, which is what DeepSeek checks; nobody issued it, so it has no id."""
+    part = b'{"type":"reasoning_text","text":%b}' % encoded(text)
+    return b'[{"type":"reasoning","summary":[],"content":[%b]}]' % part
+
+
+def texts(field: str, value: bytes) -> list[str] | None:
+    """The thoughts in the items; None where one is encrypted."""
+    found: list[str] = []
+    for raw in values.blocks(value):
+        item = opened(raw)
+        if string(item.get("encrypted_content")):
+            return None
+        found += _texts(item)
+    return found
+
+
+def completed(field: str, sent: bytes, recorded: bytes) -> bytes | None:
+    """The recorded items, where a client dropped some of them, or their texts, and kept the others."""
+    mine = [opened(raw) for raw in values.blocks(sent)]
+    theirs = [opened(raw) for raw in values.blocks(recorded)]
+    whole = len(mine) == len(theirs)
+    at = 0
+    for item in mine:
+        while at < len(theirs) and not _is_same(item, theirs[at]):
+            at += 1
+        if at == len(theirs):
+            return None
+        whole = whole and _texts(item) == _texts(theirs[at])
+        at += 1
+    return None if whole else recorded
+
+
+def _is_same(sent: dict[str, Raw], recorded: dict[str, Raw]) -> bool:
+    mine, theirs = _texts(sent), _texts(recorded)
+    if mine:
+        return mine == theirs
+    for name in ("encrypted_content", "id"):
+        if (value := string(sent.get(name))) and value == string(recorded.get(name)):
+            return True
+    return False
+
+
+def _texts(item: Mapping[str, Raw]) -> list[str]:
+    found = [
+        string(opened(part).get("text")) or "" for name in _TEXTS for part in values.items(item.get(name))
+    ]
+    return [text for text in found if text]
+
+
+def join(field: str, first: bytes, second: bytes) -> bytes:
+    """The items of two merged turns, in order."""
+    return values.join_layouts(first, second)
+
+
+def tidy(field: str, value: bytes) -> bytes:
+    """Items are kept as they came."""
+    return value
+
+
+# ---- Items -------------------------------------------------------------------------------------------------
+
+
+class _Item:
+    """One item of an input or an output, and what deltas added to it."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self.members = opened(raw)
+        self.kind = string(self.members.get("type")) or ("message" if "role" in self.members else "")
+        self.thinks = self.kind == "reasoning"
+        self.added: dict[str, list[str]] = {}
+        self.done = False
+
+    @property
+    def role(self) -> str:
+        if self.kind == "message":
+            role = string(self.members.get("role")) or "assistant"
+            return "system" if role == "developer" else role
+        if self.thinks or self.kind.endswith("_call"):
+            return "assistant"
+        return "tool" if self.kind.endswith("_output") else self.kind or "?"
+
+    def said(self) -> tuple[str, bytes]:
+        """Text of a message or a tool result, and the bytes of whatever in it is no text."""
+        content = self.members.get("output" if self.kind.endswith("_output") else "content")
+        if content is None:
+            return "", b"" if self.kind == "message" else self._constant()
+        if (text := string(content)) is not None:
+            return text, b""
+        texts: list[str] = []
+        attached: list[bytes] = []
+        for raw in values.items(content):
+            part = opened(raw)
+            text = string(part.get("text")) or string(part.get("refusal"))
+            if text is None:
+                attached.append(values.opaque(raw))
+            else:
+                texts.append(text)
+        return "".join(texts), b"".join(attached)
+
+    def call(self) -> Call:
+        """The call that this item is; of a kind that is not known, all that is constant in it."""
+        call_id = self._text("call_id")
+        for name in ("arguments", "input"):
+            if name in self.members or name in self.added:
+                return Call(call_id, self._text("name"), self._text(name))
+        return Call(call_id, self.kind, self._constant().decode("utf-8", "replace"))
+
+    def message(self) -> str:
+        text, attached = self.said()
+        return text + "".join(self.added.get("text", ())) + attached.decode("utf-8", "replace")
+
+    def written(self) -> bytes:
+        """A reasoning item as it came; one that was cut short, with the text that came so far."""
+        parts: dict[str, bytes | Raw] = {}
+        for name, kind in (("content", "reasoning_text"), ("summary", "summary_text")):
+            if name in self.added:
+                text = encoded("".join(self.added[name]))
+                parts[name] = b'[{"type":"%b","text":%b}]' % (kind.encode(), text)
+        return values.closed({**self.members, **parts}) if parts else self.raw
+
+    def _text(self, name: str) -> str:
+        return (string(self.members.get(name)) or "") + "".join(self.added.get(name, ()))
+
+    def _constant(self) -> bytes:
+        return values.closed({name: v for name, v in self.members.items() if name not in _VOLATILE})
+
+
+def _turn(parts: list[_Item]) -> Turn:
+    """What items make visible."""
+    text = "".join(item.message() for item in parts if item.kind == "message")
+    calls = tuple(item.call() for item in parts if item.kind != "message" and not item.thinks)
+    return Turn(values.joined(text), calls)
+
+
+def _layout(parts: list[_Item]) -> bytes:
+    return values.layout([item.written() if item.thinks else None for item in parts])
+
+
+# ---- Answers -----------------------------------------------------------------------------------------------
+
+
+class _Response(msgspec.Struct):
+    output: Raw = Raw(b"null")
+    status: str | None = None
+    error: Raw = Raw(b"null")
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    output_index: int | None = None
+    item: Raw = Raw(b"null")
+    delta: str | None = None
+    response: _Response | None = None
+    object: str | None = None
+    output: Raw = Raw(b"null")
+    status: str | None = None
+    error: Raw = Raw(b"null")
+
+
+_decode_event = msgspec.json.Decoder(_Event).decode
+# Event -> what its delta adds to.
+_DELTAS = {
+    "response.reasoning_text.delta": "content",
+    "response.reasoning_summary_text.delta": "summary",
+    "response.reasoning.delta": "content",
+    "response.output_text.delta": "text",
+    "response.refusal.delta": "text",
+    "response.function_call_arguments.delta": "arguments",
+    "response.custom_tool_call_input.delta": "input",
+}
+
+
+def folder(snapshots: bool) -> "AnswerFolder":
+    """A reader for one answer."""
+    return AnswerFolder()
+
+
+class AnswerFolder:
+    """Folds the events of one answer. `limit` bounds the bytes kept."""
+
+    def __init__(self, limit: int = 16 * 1024 * 1024) -> None:
+        self._limit = limit
+        self._size = 0
+        self._parts: dict[int, _Item] = {}
+        self._begun = False
+        self._handed_out = False
+
+    def feed(self, payload: bytes) -> list[Answered]:
+        """Take one event or a whole answer. The turn is finished where the response is completed."""
+        event = _read_event(payload)
+        self._size += len(payload)
+        if self._size > self._limit:
+            raise AnswerError(f"a turn is longer than {self._limit} bytes")
+        match event.type:
+            case "response.output_item.added" | "response.output_item.done":
+                self._put(self._at(event), _Item(bytes(event.item)), event.type.endswith(".done"))
+            case "response.completed" | "response.incomplete" if event.response is not None:
+                self._take(event.response.output)
+                return self._finished()
+            case "response.failed" | "error" | "response.error":
+                raise AnswerError("the answer carries an error")
+            case "" if bytes(event.output)[:1] == b"[" or bytes(event.error) != b"null":
+                if event.status in ("failed", "cancelled") or bytes(event.error) != b"null":
+                    raise AnswerError("the answer carries an error")
+                if event.status not in ("queued", "in_progress"):
+                    self._take(event.output)
+                    return self._finished()
+            case kind if kind in _DELTAS and event.delta is not None:
+                self._add(self._at(event), _DELTAS[kind], event.delta)
+        return []
+
+    def end(self, complete: bool) -> list[Answered]:
+        """The turn, where it was not handed out yet: a response that was never completed is cut short."""
+        return self._finished(complete=False) if self._begun else []
+
+    def _at(self, event: _Event) -> int:
+        return event.output_index if event.output_index is not None else max(len(self._parts) - 1, 0)
+
+    def _put(self, index: int, item: _Item, done: bool) -> None:
+        self._begun = True
+        before = self._parts.get(index)
+        if before is not None and item.thinks and not _texts(item.members):
+            # Its text came in deltas only.
+            item.added = before.added
+        item.done = done
+        self._parts[index] = item
+
+    def _add(self, index: int, name: str, fragment: str) -> None:
+        item = self._parts.get(index)
+        if item is not None and not item.done:
+            item.added.setdefault(name, []).append(fragment)
+
+    def _take(self, output: Raw) -> None:
+        """The items of a completed response, where they did not come one by one before."""
+        self._begun = True
+        for index, raw in enumerate(values.items(output)):
+            known = self._parts.get(index)
+            if known is None or not known.done:
+                self._parts[index] = _Item(raw)
+
+    def _finished(self, complete: bool = True) -> list[Answered]:
+        if self._handed_out:
+            return []
+        self._handed_out = True
+        parts = [self._parts[index] for index in sorted(self._parts)]
+        thoughts = {FIELD: _layout(parts)} if any(item.thinks for item in parts) else {}
+        return [Answered(_turn(parts), thoughts, complete)]
+
+
+def _read_event(payload: bytes) -> _Event:
+    try:
+        return _decode_event(payload)
+    except Unreadable:
+        pass
+    if payload.strip() == b"[DONE]":
+        return _Event("done")
+    event = values.loose(payload)
+    index, delta, kind = event.get("output_index"), event.get("delta"), str(event.get("type"))
+    if kind in _DELTAS and isinstance(delta, str):
+        return _Event(kind, index if isinstance(index, int) else None, delta=delta)
+    if kind in ("response.output_item.added", "response.output_item.done", "response.completed", "None"):
+        raise AnswerError("an event that cannot be read")
+    return _Event("other")

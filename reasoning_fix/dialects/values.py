@@ -1,0 +1,139 @@
+"""JSON values that several dialects handle alike: texts with split characters, opaque parts, layouts.
+
+A *layout* says where reasoning stood among what a turn made visible: a JSON array of reasoning blocks, and
+whole numbers for as many visible blocks between them. `[{"type":"thinking",...}, 2]` is a thought before two
+visible blocks. The layout of two merged turns is one after the other.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from reasoning_fix.dialects.wire import AnswerError
+
+Raw = msgspec.Raw
+Unreadable = (msgspec.MsgspecError, UnicodeError, RecursionError)
+
+_encode = msgspec.json.Encoder().encode
+_decode_str = msgspec.json.Decoder(str).decode
+_decode_list = msgspec.json.Decoder(list[Raw]).decode
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+def string(raw: bytes | Raw | None) -> str | None:
+    """The text of a JSON string; None where the value is none."""
+    if raw is None:
+        return None
+    try:
+        return _decode_str(raw)
+    except Unreadable:
+        return None
+
+
+def is_filled(raw: bytes | Raw | None) -> bool:
+    """Whether the value is an array with something in it."""
+    value = b"" if raw is None else bytes(raw)
+    return value[:1] == b"[" and bool(value[1:-1].strip())
+
+
+def joined(text: str) -> str:
+    """Text with surrogate pairs joined that came in two fragments."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+
+
+def encoded(text: str) -> bytes:
+    """A text as a JSON string. Raises AnswerError for half a character."""
+    try:
+        return _encode(text)
+    except (UnicodeError, msgspec.MsgspecError):
+        pass
+    try:
+        return _encode(joined(text))
+    except (UnicodeError, msgspec.MsgspecError):
+        # A lone surrogate cannot be sent back: no provider could parse the request.
+        raise AnswerError("the reasoning holds half a character") from None
+
+
+def opened(raw: bytes | Raw) -> dict[str, Raw]:
+    """The members of a JSON object; none where the value is none."""
+    try:
+        return _decode_members(raw)
+    except Unreadable:
+        return {}
+
+
+def closed(members: Mapping[str, bytes | Raw]) -> bytes:
+    """A JSON object of these members, each value as it came."""
+    return b"{%b}" % b",".join(b"%b:%b" % (_encode(name), bytes(value)) for name, value in members.items())
+
+
+def opaque(raw: bytes | Raw) -> bytes:
+    """A part that is no text, without the marks that clients move about (`cache_control`)."""
+    if b'"cache_control"' not in bytes(raw):
+        return bytes(raw)
+    members = opened(raw)
+    members.pop("cache_control", None)
+    return closed(members)
+
+
+def items(raw: bytes | Raw | None) -> list[bytes]:
+    """The raw items of a JSON array; none where the value is none."""
+    try:
+        return [bytes(item) for item in _decode_list(raw or b"[]")]
+    except Unreadable:
+        return []
+
+
+def layout(parts: Sequence[bytes | None]) -> bytes:
+    """A layout of reasoning blocks; each None is one visible block."""
+    written: list[bytes] = []
+    between = 0
+    for part in parts:
+        if part is None:
+            between += 1
+            continue
+        if between:
+            written.append(b"%d" % between)
+            between = 0
+        written.append(part)
+    if between:
+        written.append(b"%d" % between)
+    return b"[%b]" % b",".join(written)
+
+
+def blocks(value: bytes) -> list[bytes]:
+    """The reasoning blocks of a layout, in order."""
+    return [item for item in items(value) if item[:1] == b"{"]
+
+
+def places(value: bytes, visible: int) -> dict[int, list[bytes]]:
+    """Which blocks of a layout go before which visible block (by position).
+
+    Where a client did not keep as many visible blocks as there were, all go first.
+    """
+    found: dict[int, list[bytes]] = {}
+    at = 0
+    for item in items(value):
+        if item[:1] == b"{":
+            found.setdefault(at, []).append(item)
+        else:
+            at += int(item)
+    return found if at == visible else {0: blocks(value)}
+
+
+def join_layouts(first: bytes, second: bytes) -> bytes:
+    """The layout of two merged turns."""
+    inner = [part for part in (first[1:-1].strip(), second[1:-1].strip()) if part]
+    return b"[%b]" % b",".join(inner)
+
+
+def loose(payload: bytes) -> dict[str, object]:
+    """An event that the strict decoder refuses (half a character in a fragment). Raises AnswerError."""
+    try:
+        value = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise AnswerError(f"an event that cannot be read ({type(error).__name__})") from None
+    if not isinstance(value, dict):
+        raise AnswerError("an event that is no object")
+    return value

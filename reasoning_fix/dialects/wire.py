@@ -1,0 +1,124 @@
+"""What every wire format has in common: a request as read, an answer as folded, and what a dialect can do.
+
+Reasoning is handled as named fields, each with a JSON value: the members `reasoning_content`, `reasoning` and
+`reasoning_details` of a chat message, the thinking `blocks` of an Anthropic message, the reasoning `items` of
+a Responses turn. What a field's value looks like is its dialect's business; the rest of the house compares,
+stores and hands back bytes.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from reasoning_fix.providers import Provider
+from reasoning_fix.turns import Other, Turn
+
+# The changes to one turn: a field's new value, or None where the field is to go.
+type Change = Mapping[str, bytes | None]
+
+
+class NotChatError(ValueError):
+    """The body is no chat request that can be read; the text says why."""
+
+
+class KeptByServer(NotChatError):
+    """The server itself keeps this conversation: nothing is to be restored or recorded."""
+
+
+class AnswerError(ValueError):
+    """The answer cannot be recorded; the text says why."""
+
+
+class Request(msgspec.Struct):
+    """A request as read.
+
+    `messages` has one entry per turn or other message, None for system messages. By index in it: `own` holds
+    the reasoning fields that a client sent, `spans` the positions of a turn in the array of the body (where
+    they are not its index); `in_parts` the content of chat turns that is a list. `continued` is the index of
+    a last assistant message that the model is asked to continue, or None; `parameters` the body's members.
+    """
+
+    body: bytes
+    parameters: dict[str, msgspec.Raw]
+    model: str = ""
+    has_tools: bool = False
+    system: str = ""
+    messages: list[Turn | Other | None] = []
+    own: dict[int, dict[str, bytes]] = {}
+    in_parts: dict[int, bytes] = {}
+    spans: dict[int, tuple[int, ...]] = {}
+    continued: int | None = None
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """A choice as the provider said it. `fields` are the reasoning fields that came, as JSON values."""
+
+    turn: Turn
+    fields: dict[str, bytes]
+    complete: bool
+
+
+class Folder(Protocol):
+    """Folds the payloads of one answer, streamed or whole, into turns."""
+
+    def feed(self, payload: bytes) -> list[Answered]:
+        """Take one JSON payload; the turns that it finished. Raises AnswerError."""
+
+    def end(self, complete: bool) -> list[Answered]:
+        """The turns not handed out yet; `complete`: the provider ended the answer itself."""
+
+
+class Dialect(Protocol):
+    """One wire format; each is a module of this folder with these functions."""
+
+    def read_request(self, body: bytes) -> Request:
+        """Read a request body. Raises NotChatError where it is none."""
+
+    def write_request(
+        self, request: Request, changes: Mapping[int, Change], settings: Mapping[str, bytes | None]
+    ) -> bytes:
+        """The body with reasoning set in some turns and members at its top; every other byte as it came.
+
+        Raises SpliceError where a repeated member name leaves doubt.
+        """
+
+    def tagged(self, request: Request, index: int, whole: str) -> dict[str, bytes]:
+        """The change that gives a turn back the text with the `<think>` block that a client stripped."""
+
+    def folder(self, snapshots: bool) -> Folder:
+        """A reader for one answer; `snapshots`: its fragments may repeat all that came before."""
+
+    def fields(self, provider: Provider) -> tuple[str, ...]:
+        """The reasoning fields that this provider reads on this wire, first choice first."""
+
+    def stand_in(self, field: str, text: str) -> bytes | None:
+        """A placeholder as the value of a field; None where the field cannot carry one."""
+
+    def texts(self, field: str, value: bytes) -> list[str] | None:
+        """The reasoning texts in a value; None where it holds reasoning that is no plain text."""
+
+    def completed(self, field: str, sent: bytes, recorded: bytes) -> bytes | None:
+        """What a client sent, with what it left out of the recorded value; None where it left out nothing."""
+
+    def join(self, field: str, first: bytes, second: bytes) -> bytes:
+        """The reasoning of two turns that a client merged into one, in order."""
+
+    def tidy(self, field: str, value: bytes) -> bytes:
+        """A value that a client sent, in the one spelling that records use."""
+
+
+def parameter(parameters: Mapping[str, msgspec.Raw], path: tuple[str, ...]) -> object:
+    """The value at a path of keys in the request's parameters; None where there is none."""
+    raw = parameters.get(path[0])
+    if raw is None:
+        return None
+    try:
+        value: object = msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+    for key in path[1:]:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value

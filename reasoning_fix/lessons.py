@@ -1,0 +1,136 @@
+"""What refusals taught: facts about a host and a family of models that no table held.
+
+A lesson is kept where its repair was answered, and applied to the next request at once. Lessons lie in a
+small file beside the store (memory only, without a path), which every process on it reads again when it
+changes. They hold no text of anybody's and no credential. A lesson expires: providers change their minds.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from reasoning_fix.provider_rows import Means
+
+logger = logging.getLogger(__name__)
+
+KEEP_DAYS = 14
+_MOST = 1000
+
+
+class Lesson(msgspec.Struct, frozen=True):
+    """`host` wants this of the models of a `family` on one wire.
+
+    `detail` is the placeholder that satisfied it, the field or parameter that it refuses, or what helped
+    against a forced tool. `learned` is in seconds since the epoch.
+    """
+
+    host: str
+    dialect: str
+    family: str
+    means: Means
+    detail: str = ""
+    learned: int = 0
+
+    @property
+    def topic(self) -> tuple[str, ...]:
+        """What a newer lesson replaces. Several fields or parameters may be refused side by side."""
+        own = self.detail if self.means in ("forbidden", "parameter") else ""
+        return (self.host, self.dialect, self.family, self.means, own)
+
+    def text(self) -> str:
+        """One line for a person."""
+        what = {
+            "missing": f"reasoning is demanded on every turn; {self.detail!r} is accepted",
+            "forbidden": f"{self.detail} is refused",
+            "parameter": f"{self.detail} is refused while thinking",
+            "tool_choice": "a forced tool is refused while thinking",
+            "always_thinks": "thinking cannot be turned off",
+            "too_long": "",
+        }[self.means]
+        return f"{self.host} {self.family} ({self.dialect}): {what}"
+
+
+class Lessons:
+    """The lessons of one installation. Reads never raise; what cannot be read is as good as not learned."""
+
+    def __init__(self, path: Path | None, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._clock = clock
+        self._seen: tuple[int, int] | None = None
+        self._known: dict[tuple[str, ...], Lesson] = {}
+
+    def about(self, host: str, dialect: str, family: str) -> list[Lesson]:
+        """What is known about these models there."""
+        self._refresh()
+        since = self._clock() - KEEP_DAYS * 86400
+        return [
+            lesson
+            for lesson in self._known.values()
+            if (lesson.host, lesson.dialect, lesson.family) == (host, dialect, family)
+            and lesson.learned >= since
+        ]
+
+    def all(self) -> list[Lesson]:
+        """Every lesson that has not expired, oldest first."""
+        self._refresh()
+        since = self._clock() - KEEP_DAYS * 86400
+        return sorted((x for x in self._known.values() if x.learned >= since), key=lambda x: x.learned)
+
+    def learn(self, lesson: Lesson) -> None:
+        """Keep a lesson; a newer one on the same topic replaces it."""
+        self._refresh()
+        lesson = msgspec.structs.replace(lesson, learned=int(self._clock()))
+        self._known.pop(lesson.topic, None)
+        self._known[lesson.topic] = lesson
+        self._write()
+
+    def forget(self, host: str = "") -> int:
+        """Forget the lessons about a host ("": about all); returns how many."""
+        self._refresh()
+        gone = [topic for topic, lesson in self._known.items() if host in ("", lesson.host)]
+        for topic in gone:
+            del self._known[topic]
+        if gone:
+            self._write()
+        return len(gone)
+
+    def _refresh(self) -> None:
+        if self._path is None:
+            return
+        try:
+            state = os.stat(self._path)
+        except OSError:
+            if self._seen is not None:
+                self._seen, self._known = None, {}
+            return
+        if (state.st_mtime_ns, state.st_ino) == self._seen:
+            return
+        self._seen = (state.st_mtime_ns, state.st_ino)
+        try:
+            found = msgspec.json.decode(self._path.read_bytes(), type=list[Lesson])
+        except (OSError, msgspec.MsgspecError, UnicodeError) as error:
+            logger.warning("%s cannot be read (%s); what refusals taught is forgotten.", self._path, error)
+            found = []
+        self._known = {lesson.topic: lesson for lesson in found[-_MOST:]}
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        since = self._clock() - KEEP_DAYS * 86400
+        kept = [lesson for lesson in self._known.values() if lesson.learned >= since][-_MOST:]
+        unfinished = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(msgspec.json.format(msgspec.json.encode(kept)))
+            unfinished.replace(self._path)
+            state = os.stat(self._path)
+            self._seen = (state.st_mtime_ns, state.st_ino)
+        except OSError as error:
+            logger.warning("%s cannot be written (%s); the lesson is kept in memory.", self._path, error)
+            self._path = None

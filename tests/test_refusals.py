@@ -1,0 +1,124 @@
+"""Every error body is recognised or left alone, whatever its envelope, its content type and its wrapping."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reasoning_fix import providers
+from reasoning_fix.refusals import LONGEST, Recognised, recognise
+
+TABLE = providers.load()
+ERRORS = Path(__file__).parent / "samples" / "errors"
+KIMI = "thinking is enabled but reasoning_content is missing in assistant tool call message at index 3"
+
+MISSING = Recognised("missing")
+FORBIDDEN = Recognised("forbidden", "reasoning_content")
+ALWAYS = Recognised("always_thinks")
+SAMPLES = {
+    "cerebras-error-forbidden.400.json": FORBIDDEN,
+    "deepseek-chat-error-old.400.json": MISSING,
+    "deepseek-chat-error-toolchoice.400.json": Recognised("tool_choice"),
+    "deepseek-chat-error.400.json": MISSING,
+    "deepseek-messages-error.400.json": MISSING,
+    "deepseek-responses-error.400.json": MISSING,
+    "glm-error-cannot-disable-cn.400.json": ALWAYS,
+    "glm-error-cannot-disable.400.json": ALWAYS,
+    "groq-error-forbidden.400.json": FORBIDDEN,
+    "kimi-chat-error-empty-text.400.json": None,
+    "kimi-chat-error-thinking-off.400.json": ALWAYS,
+    "kimi-chat-error.400.json": MISSING,
+    "kimi-messages-error.400.json": MISSING,
+    "kimi-relay-error.400.json": MISSING,
+    "mimo-error-null-content.400.http-body": None,
+    "mimo-error.400.http-body": MISSING,
+    "minimax-error-pairing.400.json": None,
+    "mistral-error-forbidden.422.json": FORBIDDEN,
+    "opencode-go-error-nested.400.json": MISSING,
+    "opencode-go-error-opaque.400.json": None,
+    "opencode-go-error-session.400.json": None,
+    "opencode-go-error.400.json": MISSING,
+    "openrouter-error-nested.400.json": MISSING,
+    "relay-trace-error.400.json": MISSING,
+    "siliconflow-error.400.json": MISSING,
+}
+
+
+def test_every_sample_is_in_the_table() -> None:
+    assert {path.name for path in ERRORS.iterdir()} == set(SAMPLES)
+
+
+@pytest.mark.parametrize(("name", "meaning"), SAMPLES.items())
+def test_samples(name: str, meaning: Recognised | None) -> None:
+    assert recognise((ERRORS / name).read_bytes(), TABLE) == meaning
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("The reasoning_content in the thinking mode must be passed back to the API.", MISSING),
+        ("THE `REASONING_CONTENT` IN THE THINKING MODE MUST BE PASSED BACK", MISSING),
+        ("messages.0.reasoning_content: Extra inputs are not permitted", FORBIDDEN),
+        (
+            "Extra inputs are not permitted, field: 'messages[2].reasoning'",
+            Recognised("forbidden", "reasoning"),
+        ),
+        ("Unrecognized request argument supplied: reasoning_content", FORBIDDEN),
+        ("Invalid value for 'reasoning_content'", FORBIDDEN),
+        ("invalid temperature: only 1 is allowed for this model", Recognised("parameter", "temperature")),
+        ("invalid top_p: only 0.95 is allowed for this model", Recognised("parameter", "top_p")),
+        (
+            "cannot specify both 'thinking' and 'reasoning_effort'",
+            Recognised("parameter", "reasoning_effort"),
+        ),
+        ("tool_choice 'required' is incompatible with thinking enabled", Recognised("tool_choice")),
+        ("tool_choice 'specified' is incompatible with thinking enabled", Recognised("tool_choice")),
+        (
+            "This model's maximum context length is 131072 tokens. However, you requested 140000",
+            Recognised("too_long"),
+        ),
+        ("Invalid request: Your request exceeded model token limit: 262144", Recognised("too_long")),
+        ("text content is empty", None),
+        ("Invalid assistant message: content or tool_calls must be set", None),
+        ("messages[2]: missing field id", None),
+        ("Extra inputs are not permitted, field: 'messages[2].foo'", None),
+        ("Authentication Fails, Your api key is invalid", None),
+        ("", None),
+    ],
+)
+def test_texts(text: str, meaning: Recognised | None) -> None:
+    assert recognise(text.encode(), TABLE) == meaning
+    assert recognise(json.dumps({"error": {"message": text}}).encode(), TABLE) == meaning
+
+
+def wrapped(times: int) -> bytes:
+    body = json.dumps({"error": {"message": f'say "{KIMI}" [trace_id=7f]'}})
+    for _ in range(times):
+        body = json.dumps({"metadata": {"raw": body}})
+    return body.encode()
+
+
+@pytest.mark.parametrize("times", [0, 1, 2])
+@pytest.mark.parametrize("lead", [b"", b"data:", b"data: ", b"\n\n "])
+def test_wrappings(times: int, lead: bytes) -> None:
+    assert recognise(lead + wrapped(times), TABLE) == MISSING
+
+
+def test_escaped_letters_are_read() -> None:
+    body = json.dumps({"message": "该模型始终思考，不支持关闭思考；"}, ensure_ascii=True).encode()
+    assert b"\\u" in body and recognise(body, TABLE) == ALWAYS
+
+
+def test_only_the_beginning_of_a_long_body_counts() -> None:
+    assert recognise(b" " * LONGEST + KIMI.encode(), TABLE) is None
+
+
+def test_deep_nesting_is_no_fault() -> None:
+    assert recognise(b'{"a":' * 5000 + b"1" + b"}" * 5000, TABLE) is None
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_no_fault(body: bytes) -> None:
+    recognise(body, TABLE)
