@@ -273,7 +273,13 @@ def test_a_warning_when_others_can_reach_the_proxy(start: Start) -> None:
 # ---- Reverse ports ---------------------------------------------------------------------------------------
 
 
+def routed_late(home: Home) -> None:
+    """In reverse mode mitmproxy takes the Host header from the address, if that was led elsewhere before."""
+    home.configure(connection_strategy="lazy")
+
+
 def test_reverse_ports_beside_the_proxy(home: Home, start: Start, provider: Simulator) -> None:
+    routed_late(home)
     first, second = free_ports(2)
     command = start(
         "run", "-p", "0", "--reverse", f"{DEEPSEEK.host}={first}", "--reverse", f"{GLM.host}={second}"
@@ -295,7 +301,8 @@ def test_reverse_ports_beside_the_proxy(home: Home, start: Start, provider: Simu
         assert converse(DEEPSEEK.base_url, provider, client) == 200
 
 
-def test_a_reverse_port_behind_a_secret(start: Start, provider: Simulator) -> None:
+def test_a_reverse_port_behind_a_secret(home: Home, start: Start, provider: Simulator) -> None:
+    routed_late(home)
     secret = ("--set", "reasoning_reverse_secret=b7Kp2")
     (port,) = free_ports(1)
     command = start("run", "-p", "0", "--reverse", f"{DEEPSEEK.host}={port}", *secret)

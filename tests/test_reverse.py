@@ -7,6 +7,7 @@ from mitmproxy.test import taddons, tflow
 
 from reasoning_fix import providers
 from reasoning_fix.running.reverse import ReverseError, ReverseSecret, Target, base_urls, targets
+from tests.provider.providers import PROVIDERS, Provider
 
 TABLE = providers.load()
 DEEPSEEK, KIMI = "https://api.deepseek.com", "https://api.moonshot.ai"
@@ -62,6 +63,11 @@ def test_what_is_refused(given: str, text: str) -> None:
 )
 def test_base_urls(host: str, secret: str, expected: str) -> None:
     assert base_urls("http://127.0.0.1:8082", host, secret, TABLE)[0] == expected
+
+
+@pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: str(provider.name))
+def test_the_usual_base_is_the_one_of_the_sdk(provider: Provider) -> None:
+    assert base_urls(f"https://{provider.host}", provider.host, "", TABLE)[0] == provider.base_url
 
 
 def test_every_base_of_the_table_leads_to_a_chat_endpoint() -> None:

@@ -81,8 +81,9 @@ def help_text(tool: Tool) -> str:
 
 
 def _make_master(how: Start, held: list[options.Options], opts: options.Options) -> master.Master:
-    opts.update_defer(**how.defaults)  # type: ignore[no-untyped-call]
+    later = opts.update_known(**how.defaults)  # type: ignore[no-untyped-call]
     made = how.tool.master(opts)
+    opts.update(**later)  # type: ignore[no-untyped-call]  # only now do the addons that have them hear of it
     for name, typespec, value in SAFE:
         if name in opts:  # mitmweb has no flow_detail
             known = optmanager.dump_dicts(opts, [name])[name]
