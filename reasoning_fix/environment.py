@@ -8,7 +8,7 @@ that already has our variables, see the person's own again.
 import base64
 import binascii
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -142,13 +142,6 @@ def _decode(mark: str) -> dict[str, str]:
     return {name: value for name, value in before.items() if name in known}
 
 
-def store_files(person: Mapping[str, str]) -> list[Path]:
-    """The CA files that the person's own variables name, each once; they may not exist."""
-    named = [person[row.name] for row in table() if row.kind in _EFFECTS and person.get(row.name)]
-    return [Path(name).expanduser() for name in dict.fromkeys(named)]
-
-
-def names(kinds: Iterable[str]) -> list[str]:
-    """The variables of these kinds."""
-    wanted = set(kinds)
-    return [row.name for row in table() if row.kind in wanted]
+def store_variables() -> tuple[str, ...]:
+    """The variables by which programs are given CAs, ours or the person's own."""
+    return tuple(row.name for row in table() if row.kind in _EFFECTS)

@@ -28,6 +28,7 @@ from reasoning_fix.store import Store, StoreError
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation
 from reasoning_fix.store.sqlite import open_store
+from reasoning_fix.trust.leaves import PermittedLeaves
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class Interceptor:
     name = "reasoning_fix"
 
     def __init__(self) -> None:
+        # Part of this addon wherever it is loaded: without it a constrained CA's certificates are refused.
+        self.addons = [PermittedLeaves()]
         self._table: Table = providers.load()
         self._store: Store | None = None
         self._installation: Installation | None = None

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "web": ("web", "start the proxy with mitmproxy's page in the browser"),
     "exec": ("execute", "run one program through the proxy"),
     "env": ("env", "print the variables that send a shell's programs through the proxy"),
+    "ca": ("ca", "make, show, trust or no longer trust the CA that the proxy signs with"),
 }
 
 

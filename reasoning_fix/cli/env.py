@@ -21,10 +21,9 @@ from pathlib import Path
 
 from reasoning_fix.cli import UsageError
 from reasoning_fix.environment import Values, removal, undone, variables
-from reasoning_fix.provider_files import ProviderTableError
-from reasoning_fix.running import bundle, probe
+from reasoning_fix.running import probe
 from reasoning_fix.running.given import look_ahead
-from reasoning_fix.running.prepared import prepare
+from reasoning_fix.running.prepared import NotPreparedError, prepare
 
 type Lines = Callable[[str, str | None], str]
 
@@ -54,11 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
         given = look_ahead((), arguments.confdir)
         address = probe.address(given, arguments.port)
         try:
-            ready = prepare(given)
-        except ProviderTableError as error:
+            ready = prepare(given, person)
+        except NotPreparedError as error:
             raise UsageError(str(error)) from None
-        made = bundle.for_program(ready.authority, person)
-        values = Values(f"http://{address}", ready.authority.certificate, made, ready.table.hosts())
+        ca = ready.authority
+        values = Values(f"http://{address}", ca.certificate, ca.bundle, ready.table.hosts())
         changes = variables(person, values)
         if not probe.answers(address):
             print(

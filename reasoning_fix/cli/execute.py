@@ -30,10 +30,9 @@ import platformdirs
 from reasoning_fix.cli import UsageError
 from reasoning_fix.cli.words import leading
 from reasoning_fix.environment import Values, undone, variables
-from reasoning_fix.provider_files import ProviderTableError
-from reasoning_fix.running import bundle, probe, upstream
+from reasoning_fix.running import probe, upstream
 from reasoning_fix.running.given import Given, look_ahead
-from reasoning_fix.running.prepared import prepare
+from reasoning_fix.running.prepared import NotPreparedError, prepare
 
 _FLAGS = ("--fresh", "-h", "--help")
 _VALUED = ("--set", "--port", "--confdir")
@@ -85,8 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
     person = undone(os.environ)
     given = look_ahead([word for spec in arguments.set for word in ("--set", spec)], arguments.confdir)
     try:
-        ready = prepare(given)
-    except ProviderTableError as error:
+        ready = prepare(given, person)
+    except NotPreparedError as error:
         raise UsageError(str(error)) from None
     running = probe.address(given, arguments.port)
     if arguments.fresh or arguments.set or not probe.answers(running):
@@ -95,8 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
         except (NotStartedError, upstream.UpstreamError) as error:
             print(f"reasoning-fix: the proxy did not start: {error}", file=sys.stderr)
             return _NOT_STARTED
-    trusted = bundle.for_program(ready.authority, person)
-    values = Values(f"http://{running}", ready.authority.certificate, trusted, ready.table.hosts())
+    ca = ready.authority
+    values = Values(f"http://{running}", ca.certificate, ca.bundle, ready.table.hosts())
     return _become(command, person | variables(person, values))
 
 

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from reasoning_fix.cli import UsageError
 from reasoning_fix.cli.words import anywhere
 from reasoning_fix.environment import undone
-from reasoning_fix.provider_files import ProviderTableError
-from reasoning_fix.running import bundle, masters, reverse, upstream
+from reasoning_fix.running import masters, reverse, upstream
 from reasoning_fix.running.attached import Attached
 from reasoning_fix.running.direct_hosts import DirectHosts
 from reasoning_fix.running.given import Given, look_ahead
 from reasoning_fix.running.masters import Tool
-from reasoning_fix.running.prepared import prepare
+from reasoning_fix.running.prepared import NotPreparedError, prepare
 from reasoning_fix.running.upstream import Upstream
 from reasoning_fix.running.welcome import Welcome
 
@@ -55,27 +54,26 @@ def run(arguments: argparse.Namespace, tool: Tool, addons: Sequence[object] = ()
         masters.start(masters.Start(tool, tuple(words), before=(reverse.ReverseSecret(),)))
         return 0
     given = look_ahead(words)
+    person = undone(os.environ)
     try:
-        ready = prepare(given)
-    except ProviderTableError as error:
+        ready = prepare(given, person)
+    except NotPreparedError as error:
         raise UsageError(str(error)) from None
     table, ca = ready.table, ready.authority
-    person = undone(os.environ)
     through = _upstream(person, given) if arguments.upstream else None
     try:
         ports = reverse.targets(arguments.reverse, table, given.port())
     except reverse.ReverseError as error:
         raise UsageError(str(error)) from None
-    defaults: dict[str, object] = {"confdir": str(given.confdir)}
-    trusted = bundle.of_person(person, given.confdir)
-    if trusted is not None:  # a company's own CA signs what its proxy shows us
-        defaults["ssl_verify_upstream_trusted_ca"] = str(trusted)
+    # The bundle is for the proxy itself too: where a company's CA signs what comes through its own proxy, it was
+    # programs that had to trust it so far, and now it is this one.
+    defaults = {"confdir": str(given.confdir), "ssl_verify_upstream_trusted_ca": str(ca.bundle)}
     if through is not None and through.auth:
         defaults["upstream_auth"] = through.auth
     before: list[object] = [reverse.ReverseSecret()]
     if through is not None and through.direct:
         before.append(DirectHosts(through))
-    door = Welcome(ca, table) if arguments.attached is None else Attached(arguments.attached)
+    door = Welcome(ready) if arguments.attached is None else Attached(arguments.attached)
     masters.start(
         masters.Start(
             tool,

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import platformdirs
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+
+from reasoning_fix import places
 
 LISTEN_HOST = "127.0.0.1"
 LISTEN_PORT = 8080
@@ -48,11 +49,6 @@ class Given(msgspec.Struct, frozen=True):
         return self.number("listen_port", LISTEN_PORT)
 
 
-def default_confdir() -> Path:
-    """Where our CA and config.yaml are, beside the person's providers.toml; not mitmproxy's ~/.mitmproxy."""
-    return Path(platformdirs.user_config_dir("reasoning-fix", appauthor=False))
-
-
 def look_ahead(words: Sequence[str], confdir: Path | None = None) -> Given:
     """What these words for mitmproxy, and the config.yaml they lead to, will mean to it."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -74,7 +70,7 @@ def look_ahead(words: Sequence[str], confdir: Path | None = None) -> Given:
         options[name] = value if isinstance(value, list) else [value]
     if options.get("confdir"):
         confdir = Path(options["confdir"][-1])
-    directory = (confdir or default_confdir()).expanduser().absolute()
+    directory = (confdir or places.configuration()).expanduser().absolute()
     return Given(directory, options, frozenset(flagged), _read_config(directory))
 
 

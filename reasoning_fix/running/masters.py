@@ -53,7 +53,7 @@ class Start(msgspec.Struct, frozen=True):
     tool: Tool
     words: tuple[str, ...] = ()
     configured: frozenset[str] = frozenset()
-    defaults: dict[str, object] = {}
+    defaults: dict[str, str] = {}
     before: tuple[object, ...] = ()
     after: tuple[object, ...] = ()
 

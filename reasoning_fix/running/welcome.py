@@ -13,9 +13,8 @@ from mitmproxy import ctx
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy.mode_specs import ReverseMode
 
-from reasoning_fix.providers import Table
+from reasoning_fix.running.prepared import Prepared
 from reasoning_fix.running.reverse import base_urls
-from reasoning_fix.trust.authority import Authority
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +50,12 @@ class Welcome:
 
     name = "reasoning_fix_welcome"
 
-    def __init__(self, authority: Authority, table: Table) -> None:
-        self._authority = authority
-        self._table = table
+    def __init__(self, ready: Prepared) -> None:
+        self._ready = ready
 
     def running(self) -> None:
+        for remark in self._ready.remarks:
+            logger.warning(remark)
         doors = list(_doors(ctx.master.addons.lookup["proxyserver"]))
         for door in doors:
             if text := exposure(
@@ -64,7 +64,7 @@ class Welcome:
                 logger.warning(text)
         if doors and ctx.options.termlog_verbosity not in ("error", "warn"):
             secret: str = ctx.options.reasoning_reverse_secret
-            print(next_steps(doors, self._authority, self._table, secret, command()), flush=True)
+            print(next_steps(doors, self._ready, secret, command()), flush=True)
 
 
 def _doors(server: Proxyserver) -> Iterator[Door]:
@@ -98,8 +98,9 @@ def exposure(door: Door, has_password: bool, has_secret: bool) -> str:
     )
 
 
-def next_steps(doors: list[Door], authority: Authority, table: Table, secret: str, command: str) -> str:
+def next_steps(doors: list[Door], ready: Prepared, secret: str, command: str) -> str:
     """The text for a person: how programs get to the proxy that was just started."""
+    authority, table = ready.authority, ready.table
     lines = []
     proxy = next((door for door in doors if door.kind in _SCHEMES), None)
     if proxy is not None:
