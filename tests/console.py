@@ -4,6 +4,7 @@ The way upstream is what a person would write into config.yaml: a script that le
 loopback, and the CA to trust there. `exec` starts its own proxy, so nothing else would reach it.
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -153,3 +154,11 @@ def wait_until_closed(port: int, seconds: float = SECONDS) -> None:
     while is_open(port):
         assert time.monotonic() < end, f"port {port} is still open"
         time.sleep(0.02)
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as open_together:
+        listening = [
+            open_together.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [each.getsockname()[1] for each in listening]

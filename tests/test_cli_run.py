@@ -7,7 +7,6 @@ import json
 import re
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from mitmproxy.test import taddons, tflow
 
 from reasoning_fix.running.keep_last import KeepLast
 from reasoning_fix.running.welcome import Door, exposure
-from tests.console import Command, Home
+from tests.console import Command, Home, free_ports
+from tests.corporate import Corporate
 from tests.provider.simulator import DEEPSEEK, GLM, KIMI, Simulator
 
 type Start = Callable[..., Command]
@@ -46,14 +46,6 @@ def start(home: Home) -> Iterator[Start]:
 
 def port_of(command: Command) -> int:
     return int(command.wait_for(r"HTTP\(S\) proxy[^\n]* listening at [^\n]*:(\d+)")[1])
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as open_together:
-        listening = [
-            open_together.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [each.getsockname()[1] for each in listening]
 
 
 def converse(base_url: str, provider: Simulator, client: httpx.Client) -> int:
@@ -329,52 +321,6 @@ def test_a_reverse_port_for_a_host_that_is_no_providers(home: Home) -> None:
 
 
 # ---- The person's own proxy ------------------------------------------------------------------------------
-
-
-class Corporate:
-    """An HTTP proxy that leads every CONNECT to the simulator, and remembers what it was asked."""
-
-    def __init__(self, target: int) -> None:
-        self.asked: list[tuple[str, str]] = []
-        self._target = target
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port = self._server.getsockname()[1]
-        threading.Thread(target=self._serve, name="corporate proxy", daemon=True).start()
-
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._server.accept()
-                threading.Thread(target=self._answer, args=(client,), daemon=True).start()
-
-    def _answer(self, client: socket.socket) -> None:
-        head = b""
-        while b"\r\n\r\n" not in head:
-            head += client.recv(65536)
-        lines = head.decode().split("\r\n")
-        credentials = next((line for line in lines if line.lower().startswith("proxy-authorization:")), "")
-        self.asked.append((lines[0].split()[1], credentials.partition(": ")[2]))
-        upstream = socket.create_connection(("127.0.0.1", self._target))
-        client.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
-        threading.Thread(target=self._copy, args=(upstream, client), daemon=True).start()
-        self._copy(client, upstream)
-
-    @staticmethod
-    def _copy(source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        self._server.close()
-
-
-@pytest.fixture
-def corporate(provider: Simulator) -> Iterator[Corporate]:
-    proxy = Corporate(provider.port)
-    yield proxy
-    proxy.close()
 
 
 def test_through_the_persons_own_proxy(

@@ -11,7 +11,7 @@ from reasoning_fix.environment import (
     Values,
     read,
     removal,
-    store_files,
+    store_variables,
     table,
     undone,
     variables,
@@ -52,14 +52,9 @@ def test_additions_of_the_persons_own_are_not_lost() -> None:
     assert variables({"NODE_EXTRA_CA_CERTS": "/corp.pem"}, VALUES)["NODE_EXTRA_CA_CERTS"] == "/c/bundle.pem"
 
 
-def test_the_files_that_the_person_names() -> None:
-    person = {
-        "SSL_CERT_FILE": "/a.pem",
-        "CURL_CA_BUNDLE": "/a.pem",
-        "NODE_EXTRA_CA_CERTS": "/b.pem",
-        "PATH": "/x",
-    }
-    assert sorted(store_files(person)) == [Path("/a.pem"), Path("/b.pem")]
+def test_the_variables_that_name_cas() -> None:
+    assert {"SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "AWS_CA_BUNDLE"} <= set(store_variables())
+    assert not {"HTTPS_PROXY", "NO_PROXY", "NODE_USE_ENV_PROXY"} & set(store_variables())
 
 
 @pytest.mark.parametrize(

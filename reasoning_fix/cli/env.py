@@ -59,11 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
         ca = ready.authority
         values = Values(f"http://{address}", ca.certificate, ca.bundle, ready.table.hosts())
         changes = variables(person, values)
-        if not probe.answers(address):
-            print(
-                f"reasoning-fix: no proxy answers at {address} yet; start it with `reasoning-fix run`.",
-                file=sys.stderr,
-            )
+        if not probe.answers(address, ca.fingerprint):
+            told = f"no proxy with this CA answers at {address} yet; start it with `reasoning-fix run`."
+            print(f"reasoning-fix: {told}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(changes, indent=2))
         return 0

@@ -88,7 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
     except NotPreparedError as error:
         raise UsageError(str(error)) from None
     running = probe.address(given, arguments.port)
-    if arguments.fresh or arguments.set or not probe.answers(running):
+    fingerprint = ready.authority.fingerprint
+    if arguments.fresh or arguments.set or not probe.answers(running, fingerprint):
         try:
             running = f"127.0.0.1:{_start(given, arguments.set, _without_us(person, running))}"
         except (NotStartedError, upstream.UpstreamError) as error:

@@ -65,8 +65,8 @@ def run(arguments: argparse.Namespace, tool: Tool, addons: Sequence[object] = ()
         ports = reverse.targets(arguments.reverse, table, given.port())
     except reverse.ReverseError as error:
         raise UsageError(str(error)) from None
-    # The bundle is for the proxy itself too: where a company's CA signs what comes through its own proxy, it was
-    # programs that had to trust it so far, and now it is this one.
+    # The bundle is for this proxy too: where a company's CA signs what its own proxy lets in, programs had to
+    # trust it so far, and now it is this one that must.
     defaults = {"confdir": str(given.confdir), "ssl_verify_upstream_trusted_ca": str(ca.bundle)}
     if through is not None and through.auth:
         defaults["upstream_auth"] = through.auth

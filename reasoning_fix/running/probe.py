@@ -24,15 +24,21 @@ def address(given: Given, port: int | None = None) -> str:
     return f"[{host}]:{port or given.port()}" if ":" in host else f"{host}:{port or given.port()}"
 
 
-def answers(address: str) -> bool:
-    """Whether our health page answers through this address; False for everything else that may be there."""
+def answers(address: str, fingerprint: str = "") -> bool:
+    """Whether our health page answers through this address; False for everything else that may be there.
+
+    With the SHA-256 `fingerprint` of a CA (hexadecimal): and whether that is the CA it signs with.
+    """
     connection = http.client.HTTPConnection(address, timeout=_SECONDS)
     try:
-        connection.request("GET", HEALTH)
+        connection.request("GET", HEALTH, headers={"connection": "close"})
         response = connection.getresponse()
-        body = response.read(_LONGEST)
-        return response.status == 200 and isinstance(json.loads(body), dict)
+        health = json.loads(response.read(_LONGEST))
     except (OSError, http.client.HTTPException, ValueError):
         return False
     finally:
         connection.close()
+    if response.status != 200 or not isinstance(health, dict):
+        return False
+    told = str(health.get("ca_sha256", "")).replace(":", "")
+    return not fingerprint or not told or told.upper() == fingerprint.upper()
