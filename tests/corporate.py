@@ -6,7 +6,7 @@ import threading
 
 
 class Corporate:
-    """An HTTP proxy on a free port of loopback; `asked` has the target of each request and its credentials."""
+    """An HTTP proxy on a free port of loopback; `asked` has each target with the credentials for it."""
 
     def __init__(self, target: int) -> None:
         self.asked: list[tuple[str, str]] = []

@@ -18,7 +18,7 @@ from mitmproxy.tools.dump import DumpMaster
 from mitmproxy.tools.main import run
 from mitmproxy.tools.web.master import WebMaster
 
-from reasoning_fix.interceptor import Interceptor
+from reasoning_fix.addon import addons
 from reasoning_fix.running.given import LISTEN_HOST, LISTEN_PORT
 
 # What a proxy that stays on wants: this machine only; answers that think for an hour; a quiet terminal. With
@@ -88,7 +88,7 @@ def _make_master(how: Start, held: list[options.Options], opts: options.Options)
         if name in opts:  # mitmweb has no flow_detail
             known = optmanager.dump_dicts(opts, [name])[name]
             opts.add_option(name, cast(type, typespec), value, known["help"], known["choices"])
-    made.addons.add(*how.before, Interceptor(), *how.after)  # type: ignore[no-untyped-call]
+    made.addons.add(*how.before, *addons, *how.after)  # type: ignore[no-untyped-call]
     held.append(opts)
     return made
 
