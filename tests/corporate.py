@@ -6,10 +6,11 @@ import threading
 
 
 class Corporate:
-    """An HTTP proxy on a free port of loopback; `asked` has each target with the credentials for it."""
+    """An HTTP proxy on a free port of loopback. `asked` has each target and its credentials, in order."""
 
     def __init__(self, target: int) -> None:
         self.asked: list[tuple[str, str]] = []
+        self.refused: set[str] = set()
         self._target = target
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
@@ -28,6 +29,10 @@ class Corporate:
         lines = head.decode().split("\r\n")
         credentials = next((line for line in lines if line.lower().startswith("proxy-authorization:")), "")
         self.asked.append((lines[0].split()[1], credentials.partition(": ")[2]))
+        if lines[0].split()[1] in self.refused:
+            client.sendall(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
+            client.close()
+            return
         upstream = socket.create_connection(("127.0.0.1", self._target))
         client.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
         threading.Thread(target=self._copy, args=(upstream, client), daemon=True).start()

@@ -320,6 +320,7 @@ def test_through_the_persons_own_proxy(
         "HTTPS_PROXY": f"http://me:p%40ss@127.0.0.1:{corporate.port}",
         "NO_PROXY": "z.ai,intra.example",
     }
+    corporate.refused.add(f"{GLM.host}:443")
     command = start("run", "-p", "0", "--upstream", **variables)
     expected = "Basic " + base64.b64encode(b"me:p@ss").decode()
     with through(port_of(command), home) as client:
