@@ -205,6 +205,7 @@ def test_signals_reach_the_program_once_and_the_proxy_lives_as_long_as_it(home: 
 def test_the_proxy_ends_when_the_program_is_killed(home: Home) -> None:
     command = Command(home, "exec", "--", sys.executable, "-c", WAITING)
     port = proxy_port(command.wait_for(r"proxy (\S+)")[1])
+    assert is_open(port)
     command.process.kill()
     wait_until_closed(port)
     assert command.process.wait(SECONDS) == -signal.SIGKILL
