@@ -7,12 +7,11 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-import platformdirs
 from mitmproxy import command, ctx, exceptions, http, tls
 from mitmproxy.addonmanager import Loader
 from mitmproxy.log import ALERT
 
-from reasoning_fix import fallback, providers, refusals
+from reasoning_fix import fallback, places, providers, refusals
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import KeptByServer, NotChatError
 from reasoning_fix.fallback import Wishes
@@ -218,6 +217,7 @@ class Interceptor:
             logger.debug("fault while repairing", exc_info=fault)
             return
         if told is not None:
+            _note(flow, told.report, sent.caller.endpoint)
             _tell(flow, _host(flow), told.report, told.reason)
 
     def error(self, flow: http.HTTPFlow) -> None:
@@ -256,9 +256,12 @@ class Interceptor:
         )
         restored = restore(body, caller, self._table, self._store, wishes, self._lessons)
         _sent[flow] = Sent(caller, body, restored, self._store, wishes)
+        _note(flow, restored.report, endpoint)
         if restored.body is not None:
             flow.request.content = restored.body
             _tell(flow, host, restored.report)
+        elif restored.report.thinking_off:
+            _comment(flow, "not touched: thinking is off")
 
     def _route(self, flow: http.HTTPFlow) -> tuple[Provider, Endpoint] | None:
         """The provider and endpoint that a chat request goes to; None for all other traffic."""
@@ -286,7 +289,7 @@ class Interceptor:
         logger.log(ALERT, "Forgot %d lesson%s.", count, "" if count == 1 else "s")
 
     def _open(self) -> None:
-        directory = Path(platformdirs.user_data_dir("reasoning-fix", appauthor=False))
+        directory = places.data()
         path = _store_path()
         if path is None:
             self._store = MemoryStore()
@@ -318,12 +321,12 @@ def _store_path() -> Path | None:
         return None
     if given:
         return Path(given).expanduser()
-    return Path(platformdirs.user_data_dir("reasoning-fix", appauthor=False)) / "turns.sqlite3"
+    return places.data() / "turns.sqlite3"
 
 
 def _load_table(given: str) -> Table:
-    path = Path(given).expanduser() if given else _default_providers()
-    if not given and not path.is_file():
+    path = Path(given).expanduser() if given else places.user_providers()
+    if path is None:
         return providers.load()
     if not path.is_file():
         raise _options_error(f"reasoning_providers: there is no file {given!r}; give a TOML file.")
@@ -331,10 +334,6 @@ def _load_table(given: str) -> Table:
         return providers.load(path)
     except (ProviderTableError, OSError) as error:
         raise _options_error(f"reasoning_providers: {error}") from error
-
-
-def _default_providers() -> Path:
-    return Path(platformdirs.user_config_dir("reasoning-fix", appauthor=False)) / "providers.toml"
 
 
 def _options_error(text: str) -> exceptions.OptionsError:
@@ -391,12 +390,23 @@ def _tell(flow: http.HTTPFlow, host: str, report: Report, reason: str = "") -> N
     """Say what was done to a flow: in the log, and on the flow for people who look at it."""
     text = f"{reason}: {report.text()}" if reason else report.text()
     logger.info("%s %s: %s", host, report.model, text, extra={"client": flow.client_conn.peername})
-    flow.comment = f"{flow.comment}; {text}" if flow.comment else text
+    _comment(flow, text)
     flow.marked = flow.marked or MARK
+
+
+def _comment(flow: http.HTTPFlow, text: str) -> None:
+    flow.comment = f"{flow.comment}; {text}" if flow.comment else text
+
+
+def _note(flow: http.HTTPFlow, report: Report, endpoint: Endpoint) -> None:
+    """What was done, as saved with the flow: plain values that any mitmproxy can read."""
     flow.metadata["reasoning_fix"] = {
+        "dialect": endpoint.dialect,
+        "model": report.model,
         "restored": report.restored,
         "wanted": report.wanted,
         "filled": report.filled,
         "evidence": dict(report.evidence),
         "grown": report.grown,
+        "turns": [[turn.index, turn.status, turn.evidence, turn.recorded] for turn in report.turns],
     }

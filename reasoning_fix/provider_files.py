@@ -17,6 +17,7 @@ from reasoning_fix.provider_rows import (
     Endpoint,
     File,
     Means,
+    NullContent,
     OffSwitch,
     ProviderRow,
     ReasoningField,
@@ -63,6 +64,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "means": get_args(Means.__value__),
     "reads": get_args(ReasoningField.__value__),
     "writes": get_args(Writes.__value__),
+    "null_content": get_args(NullContent.__value__),
 }
 
 

@@ -17,6 +17,7 @@ from reasoning_fix.provider_rows import (
     Dialect,
     Endpoint,
     File,
+    NullContent,
     OffSwitch,
     ProviderRow,
     ReasoningField,
@@ -51,6 +52,7 @@ class Provider(msgspec.Struct, frozen=True, eq=False):
     rules: tuple[Rule, ...]
     source: str
     maker: bool = False
+    null_content: NullContent = "allowed"
 
     def snapshots(self, host: str) -> bool:
         """Whether a stream fragment from this host may repeat all that came before it."""
@@ -181,6 +183,7 @@ def _provider(row: ProviderRow, families: tuple[Rule, ...]) -> Provider:
         rules=row.rule + families,
         source=row.source,
         maker=row.maker,
+        null_content=row.null_content,
     )
 
 

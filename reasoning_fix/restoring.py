@@ -41,6 +41,20 @@ class Caller(msgspec.Struct, frozen=True):
         return f"{self.provider.name}/{self.endpoint.dialect}"
 
 
+class Treated(msgspec.Struct, frozen=True):
+    """What became of one turn of a history.
+
+    `index` counts the turns and other messages as read; `status` is sent (the client brought its reasoning),
+    restored, filled, empty (on record as having had none), part (of a turn whose reasoning is at another
+    piece), left out, or absent. `recorded` is in milliseconds since the epoch, 0 where it is not on record.
+    """
+
+    index: int
+    status: str
+    evidence: str = ""
+    recorded: int = 0
+
+
 class Report(msgspec.Struct):
     """What was done to one request. Counts are turns; `grown` is in bytes."""
 
@@ -56,6 +70,7 @@ class Report(msgspec.Struct):
     grown: int = 0
     thinking_off: bool = False
     turned_off: bool = False
+    turns: list[Treated] = []
     settings: tuple[str, ...] = ()
 
     def text(self) -> str:
@@ -176,6 +191,7 @@ class _Restoration:
         fields = self.dialect.fields(caller.provider)
         self.fields = [name for name in fields if name not in self.policy.forbidden]
         self.lacking = False
+        self.status = "absent"
         self.conversation = Conversation(
             self.marks.of("system", request.system) if request.system else NONE,
             self.marks.of("session", caller.session) if caller.session else NONE,
@@ -191,17 +207,25 @@ class _Restoration:
         changes: dict[int, dict[str, bytes | None]] = {}
         report.thinking_off = turn_off or fallback.is_off(self.table, self.policy, request.parameters)
         if not report.thinking_off and not self.policy.rule.forbidden:
-            for said, verdict, context in zip(
-                history.slots, matching.verdicts, matching.contexts, strict=True
-            ):
+            verdicts = self._once(history.slots, matching.verdicts)
+            for said, verdict, context in zip(history.slots, verdicts, matching.contexts, strict=True):
+                self.status = "absent"
                 if change := self._change(said, verdict, context):
-                    changes[said.index] = change
+                    changes[said.index] = change | self._said_nothing(said)
+                record = verdict.records[0] if verdict is not None else None
+                treated = Treated(
+                    said.index,
+                    self.status,
+                    verdict.evidence if verdict is not None else "",
+                    record.created if record is not None else 0,
+                )
+                report.turns.append(treated)
             self._learn(history.slots, matching, exchange)
             if self.lacking and self.wishes.mode == fallback.DISABLE and self.policy.off is not None:
                 turn_off = True
         if turn_off and self.policy.off is not None:
             # Nothing is demanded then, and what is not demanded stays as the client sent it.
-            self.report = Report(model=report.model, family=report.family, thinking_off=True)
+            self.report = report = Report(model=report.model, family=report.family, thinking_off=True)
             changes = {}
             off = fallback.turned_off(self.policy.off, request.parameters)
             self.report.turned_off = bool(off)
@@ -213,6 +237,25 @@ class _Restoration:
         written = self.dialect.write_request(request, changes, settings)
         self.report.grown = len(written) - len(request.body)
         return Restored(written if written != request.body else None, self.report, exchange)
+
+    def _once(self, slots: list[Slot], verdicts: list[Verdict | None]) -> list[Verdict | None]:
+        """The verdicts; where a client split a turn and left the reasoning in a piece, all are parts."""
+        pieces = Counter(record.key for verdict in verdicts if verdict for record in verdict.records)
+        if max(pieces.values(), default=1) == 1:
+            return verdicts
+        brought = {
+            record.key
+            for said, verdict in zip(slots, verdicts, strict=True)
+            if verdict and self._brings_reasoning(said)
+            for record in verdict.records
+            if pieces[record.key] > 1
+        }
+        return [
+            Verdict(verdict.records, verdict.evidence, part=True)
+            if verdict and any(record.key in brought for record in verdict.records)
+            else verdict
+            for verdict in verdicts
+        ]
 
     def _settings(self) -> tuple[Settings, bool]:
         """Members to set at the top of the body, and whether thinking is to be turned off."""
@@ -262,25 +305,44 @@ class _Restoration:
         if change:
             self.report.stripped += 1
             own = {name: value for name, value in own.items() if name not in change}
-        if any(self._is_real(name, own[name]) for name in self.fields if name in own):
+        if self._brings_reasoning(said):
+            self.status = "sent"
             return change | self._completed(own, verdict)
         if self.only_demanded and not self._demanded(said):
-            self.report.left_out += verdict is not None
+            if verdict is not None:
+                self.status = "left out"
+                self.report.left_out += 1
             return change
         if verdict is None:
             self.report.wanted += 1
             return change | self._fill(said, own, context)
         if verdict.part:
+            self.status = "part"
             return change | self._fill(said, own, context)
         fields = self._recorded(verdict) | self._tagged(said, verdict)
         if not fields:
+            self.status = "empty"
             return change | self._known_empty(said, own, context)
         if self._keeps_tags(said, verdict):
+            self.status = "sent"
             return change
         self._count(verdict)
         return change | {name: value for name, value in fields.items() if own.get(name) != value}
 
+    def _said_nothing(self, said: Slot) -> dict[str, bytes | None]:
+        """An empty text for no content, in a turn that is changed anyway, where no content is refused."""
+        if said.index not in self.request.null_content:
+            return {}
+        match self.caller.provider.null_content:
+            case "never":
+                return {"content": b'""'}
+            case "with_calls" if not said.calls:
+                return {"content": b'""'}
+            case _:
+                return {}
+
     def _count(self, verdict: Verdict) -> None:
+        self.status = "restored"
         self.report.wanted += 1
         self.report.restored += 1
         self.report.evidence[verdict.evidence] += 1
@@ -339,6 +401,7 @@ class _Restoration:
             value = moved
         if value is None or own.get(name) == value:
             return {}
+        self.status = "filled"
         self.report.filled += 1
         return {name: value}
 
@@ -365,6 +428,11 @@ class _Restoration:
 
     def _demanded(self, said: Slot) -> bool:
         return self.policy.demands(bool(said.calls), self.request.has_tools)
+
+    def _brings_reasoning(self, said: Slot) -> bool:
+        """Whether the client sends reasoning of this turn itself, in a field that this provider reads."""
+        own = self.request.own.get(said.index, {})
+        return any(self._is_real(name, own[name]) for name in self.fields if name in own)
 
     def _is_real(self, name: str, value: bytes) -> bool:
         """Whether a client's value is reasoning rather than nothing, a blank or a placeholder."""

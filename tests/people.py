@@ -30,7 +30,7 @@ _CHAT_FIELDS = ("reasoning", "reasoning_content", "reasoning_details")
 
 
 def script_four_turns(simulator: Simulator, conversation: str | None = None) -> None:
-    """Two calls at once, one more with text, an answer, a follow-up: `ask` three times, `says`, `ask`."""
+    """Two calls at once, one more with text, an answer, and one to a follow-up by `says`."""
     say = functools.partial(simulator.say, conversation=conversation)
     city = '{"city": "Zürich"}'
     say(

@@ -84,6 +84,10 @@ class Proxy:
         self.port = int(line[1])
         self.url = f"http://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def _drain(self) -> None:
         assert self._process.stdout is not None
         self.lines.extend(self._process.stdout)

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from tests.conftest import StartProxy
-from tests.people import MessagesPerson, Person, through
+from tests.people import MessagesPerson, Person, script_four_turns, through
 from tests.provider.providers import (
     CEREBRAS,
     DATABRICKS,
@@ -60,20 +60,6 @@ OWN = (
 )
 
 
-def script(provider: Simulator, name: str) -> None:
-    """Two calls at once, one more with text, an answer, and thanks."""
-    city = '{"city": "Zürich"}'
-    provider.say(
-        reasoning=f"{name}: Zürich first.\nThen Oslo (奥斯陆).",
-        calls=[("call_00_a", "get_weather", city), ("call_01_b", "get_weather", '{"city":"Oslo"}')],
-    )
-    provider.say(
-        reasoning=f"{name}: and Bern?  ", text="One more.", calls=[("call_00_c", "get_weather", "{}")]
-    )
-    provider.say(reasoning=f"{name}: all dry. 好。", text="All are dry.")
-    provider.say(reasoning=f"{name}: polite.", text="Welcome.")
-
-
 def converse(somebody: Person) -> None:
     for _ in range(3):
         somebody.ask()
@@ -87,7 +73,7 @@ def test_what_a_client_drops_goes_back_exactly(
     proxy: Proxy, provider: Simulator, name: str, who: dict[str, Any], streamed: bool
 ) -> None:
     opening = f"{name} {streamed}"
-    script(provider, opening)
+    script_four_turns(provider, opening)
     converse(through(proxy, opening=opening, streamed=streamed, keeps=False, **who))
     asked = provider.asked(opening)
     assert [request.verdicts for request in asked] == [["exact"] * turn for turn in range(4)]
@@ -99,7 +85,7 @@ def test_what_a_client_keeps_is_not_touched(
     proxy: Proxy, provider: Simulator, name: str, who: dict[str, Any]
 ) -> None:
     opening = f"kept {name}"
-    script(provider, opening)
+    script_four_turns(provider, opening)
     line = len(proxy.lines)
     converse(through(proxy, opening=opening, keeps=True, **who))
     assert [request.verdicts for request in provider.asked(opening)] == [["exact"] * n for n in range(4)]
@@ -114,7 +100,7 @@ def test_a_server_of_ones_own(
     own = tmp_path / "own.toml"
     own.write_text(OWN)
     proxy = start_proxy("--set", f"reasoning_providers={own}")
-    script(provider, "own")
+    script_four_turns(provider, "own")
     converse(through(proxy, VLLM, dialect, "own", streamed=streamed, keeps=False))
     assert [request.verdicts for request in provider.asked("own")] == [["exact"] * n for n in range(4)]
 
@@ -165,7 +151,7 @@ def test_a_query_string_changes_nothing(proxy: Proxy, provider: Simulator) -> No
 
 def test_a_translator_that_drops_thinking_is_healed(proxy: Proxy, provider: Simulator) -> None:
     """A client speaks Anthropic's format to a local translator, which speaks chat completions upstream."""
-    script(provider, "translated")
+    script_four_turns(provider, "translated")
     upstream = through(proxy, DEEPSEEK, "chat", "translated", keeps=False)
     translator = _Translator(upstream)
     client = MessagesPerson(translator, "claude-opus-5", "translated", streamed=False)  # type: ignore[arg-type]

@@ -194,6 +194,42 @@ def test_another_conversation_has_its_own_turns(provider: Simulator) -> None:
     assert len(provider.asked(host=KIMI.host)) == 4 and not provider.asked(host=GLM.host)
 
 
+def test_hosts_can_write_thoughts_another_way(provider: Simulator) -> None:
+    provider.settings[VLLM.host].writes = "reasoning_content"
+    provider.settings[MINIMAX.host].think_tag = "mm:think"
+    for which, key, said in (
+        (VLLM, "reasoning_content", "Hm."),
+        (MINIMAX, "content", "<mm:think>\nHm.\n</mm:think>\n\nDry."),
+    ):
+        provider.say(reasoning="Hm.", text="Dry.")
+        provider.say(text="Bye.")
+        somebody = directly(provider, which, "chat")
+        somebody.ask()
+        assert somebody.history[1][key] == said
+        somebody.says("Thanks.")
+        somebody.ask()
+        assert provider.requests[-1].verdicts == ["exact"]
+
+
+def test_deepseek_signs_thinking_with_the_id_of_the_message(provider: Simulator) -> None:
+    started, *others = events(streamed_body(provider, DEEPSEEK, "messages"))
+    signatures = [event["delta"]["signature"] for event in others if "signature" in event.get("delta", {})]
+    assert signatures == [started["message"]["id"]]
+    again, *_ = events(streamed_body(provider, DEEPSEEK, "messages"))
+    assert again["message"]["id"] not in signatures
+
+
+@pytest.mark.parametrize("dialect", ["chat", "messages", "responses"])
+def test_a_turn_without_thought_owes_none(provider: Simulator, dialect: Dialect) -> None:
+    provider.say(text="Which city?")
+    provider.say(text="Dry.")
+    somebody = directly(provider, DEEPSEEK, dialect)
+    somebody.ask()
+    somebody.says("Bern.")
+    assert somebody.ask() == "Dry."
+    assert provider.requests[-1].verdicts == ["exact"]
+
+
 # --- the Responses API --------------------------------------------------------------------------------------
 
 
@@ -216,6 +252,8 @@ def changed(history: list[Event], how: str) -> list[Event]:
     user, thought, one, two, output_one, output_two = history
     if how == "interleaved":
         return [user, thought, one, output_one, two, output_two]
+    if how == "interleaved, each with the thought":
+        return [user, thought, one, output_one, thought, two, output_two]
     if how == "after its calls":
         return [user, one, two, thought, output_one, output_two]
     changes: dict[str, Event] = {
@@ -232,6 +270,7 @@ def changed(history: list[Event], how: str) -> list[Event]:
     ("how", "verdicts", "refused"),
     [
         ("interleaved", ["exact", "missing"], True),
+        ("interleaved, each with the thought", ["exact", "wrong"], True),
         ("after its calls", ["wrong"], False),
         ("empty", ["wrong"], True),
         ("summary only", ["wrong"], True),

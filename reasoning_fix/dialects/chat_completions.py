@@ -78,7 +78,9 @@ def read_request(body: bytes) -> Request:
             request.messages.append(_read_turn(message))
             if own := _own_fields(message):
                 request.own[index] = own
-            if bytes(message.content)[:1] == b"[":
+            if bytes(message.content) in (b"", b"null"):
+                request.null_content.add(index)
+            elif bytes(message.content)[:1] == b"[":
                 request.in_parts[index] = bytes(message.content)
         elif role in _SYSTEM_ROLES:
             request.messages.append(None)
