@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.corporate import Corporate
 from tests.provider.simulator import Simulator
 from tests.proxy import Proxy
 
@@ -45,3 +46,11 @@ def start_proxy(_simulator: Simulator, tmp_path: Path) -> Iterator[StartProxy]:
             return proxy
 
         yield start
+
+
+@pytest.fixture
+def corporate(provider: Simulator) -> Iterator[Corporate]:
+    """The proxy of the company whose network a person is in."""
+    proxy = Corporate(provider.port)
+    yield proxy
+    proxy.close()
