@@ -13,13 +13,15 @@ from mitmproxy.log import ALERT
 from reasoning_fix import fallback, providers
 from reasoning_fix.dialects.chat_completions import NotChatError
 from reasoning_fix.dialects.splice import SpliceError
+from reasoning_fix.health import StoreState, counts
+from reasoning_fix.pages import is_own_page
 from reasoning_fix.providers import Provider, ProviderTableError, Table
 from reasoning_fix.recording import Exchange, Tap
 from reasoning_fix.restoring import Caller, Report, restore
 from reasoning_fix.store import Store, StoreError
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation
-from reasoning_fix.store.sqlite import open_store
+from reasoning_fix.store.sqlite import SqliteStore, open_store
 
 logger = logging.getLogger(__name__)
 
@@ -143,6 +145,7 @@ class Interceptor:
         if provider is None:
             return
         host = _host(flow)
+        counts.requests += 1
         try:
             self._repair(flow, provider, host)
         except (NotChatError, SpliceError) as error:
@@ -177,6 +180,13 @@ class Interceptor:
     def error(self, flow: http.HTTPFlow) -> None:
         self._finish(flow, complete=False)
 
+    def store_state(self) -> StoreState:
+        """Where turns are kept now, for the health page."""
+        path = _store_path()
+        if isinstance(self._store, SqliteStore):
+            return StoreState("sqlite", str(path), self._store.is_sound())
+        return StoreState("memory", str(path or ""), path is None)
+
     def _finish(self, flow: http.HTTPFlow, complete: bool) -> None:
         if flow.response is None or not isinstance(flow.response.stream, Tap):
             return
@@ -201,6 +211,8 @@ class Interceptor:
         _exchanges[flow] = restored.exchange
         if restored.body is not None:
             flow.request.content = restored.body
+            counts.restored += restored.report.restored
+            counts.filled += restored.report.filled
             _tell(flow, host, restored.report)
 
     def _route(self, flow: http.HTTPFlow) -> Provider | None:
@@ -213,6 +225,8 @@ class Interceptor:
         return None
 
     def _is_own_page(self, flow: http.HTTPFlow) -> bool:
+        if is_own_page(flow):
+            return True
         if "onboarding" not in ctx.options:
             return False
         return bool(ctx.options.onboarding) and flow.request.pretty_host == ctx.options.onboarding_host
