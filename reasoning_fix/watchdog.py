@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Mapping
 
 from mitmproxy import ctx
@@ -36,7 +37,7 @@ class Watchdog:
     name = "reasoning_fix_watchdog"
 
     def __init__(self) -> None:
-        self._address = notify_address(os.environ) if hasattr(socket, "AF_UNIX") else None
+        self._address = notify_address(os.environ) if sys.platform != "win32" else None
         self._every = beat_seconds(os.environ, os.getpid())
         self._next: asyncio.TimerHandle | None = None
 
@@ -62,7 +63,7 @@ class Watchdog:
 
     def _send(self, message: str) -> None:
         """A manager that does not listen, or is gone, is no reason to stop or to wait."""
-        if self._address is None:
+        if self._address is None or sys.platform == "win32":
             return
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
             out.setblocking(False)

@@ -14,7 +14,11 @@ from types import ModuleType
 from reasoning_fix import __version__
 
 # Name of the subcommand -> its module, in the order of `--help`, with the line that `--help` shows.
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "service": ("service", "keep the proxy running: install, status, remove"),
+    "system-proxy": ("system_proxy", "send every program of this desktop through the proxy: on, off, status"),
+    "doctor": ("doctor", "find what is wrong and say the fix"),
+}
 
 
 class UsageError(Exception):
