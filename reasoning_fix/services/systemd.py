@@ -63,7 +63,7 @@ class Systemd:
         ended = run((*_SYSTEMCTL, "show-environment"))
         if ended.code:
             raise ServiceError(
-                f"There is no systemd user manager to ask ({ended.complaint}). Log in to a session of its own, "
+                f"No systemd user manager answers ({ended.complaint}). Log in to a session of your own, "
                 "not by su or sudo, or have `reasoning-fix run` started in your system's own way at login."
             )
 
