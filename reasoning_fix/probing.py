@@ -6,6 +6,8 @@ import msgspec
 
 from reasoning_fix.health import HOST, PATH, Health
 
+NOTHING = "nothing listens there"
+
 
 def ask_health(host: str, port: int, seconds: float = 5.0) -> Health | str:
     """The health of the proxy that listens there, or why there is none."""
@@ -15,7 +17,7 @@ def ask_health(host: str, port: int, seconds: float = 5.0) -> Health | str:
         answer = connection.getresponse()
         body = answer.read()
     except ConnectionRefusedError:
-        return "nothing listens there"
+        return NOTHING
     except (OSError, http.client.HTTPException) as error:
         return f"no HTTP answer comes from there ({error or type(error).__name__})"
     finally:
