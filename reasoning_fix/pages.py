@@ -64,6 +64,11 @@ class Pages:
 
     def __init__(self, store_state: Callable[[], StoreState]) -> None:
         self._store_state = store_state
+        self._authority: x509.Certificate | None = None
+
+    def running(self) -> None:
+        """The CA that this process signs with, also when the file has another by the time it is asked for."""
+        self._authority = _authority()
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         if flow.response or flow.error or not flow.live or not is_own_page(flow):
@@ -98,7 +103,7 @@ class Pages:
         elif path == "/":
             answer = _response(200, _page(self._health()).encode(), "text/html; charset=utf-8")
         elif path in _CERTIFICATES:
-            answer = _certificate(path)
+            answer = _certificate(path, self._authority)
         else:
             known = ", ".join(["/", PATH, *_CERTIFICATES])
             answer = _text(404, f"There is no such page; there are {known}.\n")
@@ -110,7 +115,7 @@ class Pages:
 
     def _health(self) -> Health:
         store = self._store_state()
-        authority = _authority()
+        authority = self._authority
         return Health(
             status="ok" if store.healthy and authority else "degraded",
             version=__version__,
@@ -146,8 +151,7 @@ def _listening() -> list[str]:
     ]
 
 
-def _certificate(path: str) -> http.Response:
-    authority = _authority()
+def _certificate(path: str, authority: x509.Certificate | None) -> http.Response:
     if authority is None:
         return _text(404, "There is no readable mitmproxy-ca-cert.pem in the confdir.\n")
     encoding, media_type = _CERTIFICATES[path]

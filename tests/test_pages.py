@@ -110,11 +110,13 @@ def test_a_key_beside_the_certificate_is_not_served(tmp_path: Path) -> None:
         key_too = (tmp_path / "mitmproxy-ca.pem").read_bytes()
         assert b"PRIVATE KEY" in key_too
         (tmp_path / "mitmproxy-ca-cert.pem").write_bytes(key_too)
+        page.running()
         flow = _flow("reasoning.fix", path="/cert.pem")
         page.requestheaders(flow)
         assert flow.response is not None and flow.response.status_code == 200
         assert b"PRIVATE" not in (flow.response.content or b"")
         (tmp_path / "mitmproxy-ca-cert.pem").unlink()
+        page.running()
         flow = _flow("reasoning.fix", path="/cert.pem")
         page.requestheaders(flow)
         assert flow.response is not None and flow.response.status_code == 404
