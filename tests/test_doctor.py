@@ -653,14 +653,18 @@ def test_a_damaged_store_is_looked_into_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "turns.sqlite3"
     assert storage.store(path).verdict == "ok" and not path.exists()
     with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE turns (row INTEGER PRIMARY KEY, sealed BLOB)")
-        connection.executemany("INSERT INTO turns (sealed) VALUES (?)", [(b"x" * 900,)] * 50)
+        connection.execute("CREATE TABLE turns (row INTEGER PRIMARY KEY, sealed BLOB, mark TEXT)")
+        connection.execute("CREATE INDEX turns_mark ON turns (mark)")
+        rows = [(b"x" * 900, f"needle{number:02}") for number in range(50)]
+        connection.executemany("INSERT INTO turns (sealed, mark) VALUES (?, ?)", rows)
     connection.close()
     path.chmod(0o600)
     assert "50 turns" in storage.store(path).said
     whole = path.read_bytes()
     damaged = whole[:8192] + os.urandom(4096) + whole[12288:]
-    for content in (damaged, b"no database at all" * 100):
+    # A table and its index that do not agree can be read, and are damaged all the same.
+    apart = whole.replace(b"needle07", b"nettle07", 1)
+    for content in (damaged, b"no database at all" * 100, apart):
         path.write_bytes(content)
         finding = storage.store(path)
         assert finding.verdict == "fail" and "damaged" in finding.said
