@@ -304,6 +304,12 @@ def test_one_broken_variable_is_named(house: House, change: str) -> None:
     assert "secret" not in str(broken)
 
 
+def test_a_companys_store_is_no_fault_where_programs_do_not_come_here(house: House) -> None:
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"):
+        house.set(name, _others(house))
+    assert house.broken() == {}
+
+
 def test_another_port_in_the_variables_is_named(house: House) -> None:
     house.set("HTTPS_PROXY", "http://localhost:9")
     assert set(house.broken()) == {"proxy variables"}

@@ -144,11 +144,12 @@ def openssl(
     check = "trust: OpenSSL"
     if verdict is True:
         return ok(check, f"{version} trusts it by {cafile or 'its own store'}")
+    if not needed:
+        # Also where a company's store is set: only what comes through here must trust it.
+        return skip(check, "not by this shell's store; `reasoning-fix exec` and `env` set SSL_CERT_FILE")
     if cafile:
         return fail(check, f"SSL_CERT_FILE={cafile} does not make it trusted: {verdict}", _ENVIRONMENT)
-    if needed:
-        return fail(check, "programs come through the proxy and do not trust it", _ENVIRONMENT)
-    return skip(check, "not by its own store; `reasoning-fix exec` and `env` set SSL_CERT_FILE")
+    return fail(check, "programs come through the proxy and do not trust it", _ENVIRONMENT)
 
 
 def node(
@@ -158,6 +159,7 @@ def node(
     check = "trust: Node"
     if version is None:
         return skip(check, "Node is not installed")
+    extra = extra if needed else ""
     verdict = ask(extra or str(certificate))
     if verdict is not True and extra:
         return fail(check, f"NODE_EXTRA_CA_CERTS={extra} does not make it trusted: {verdict}", _ENVIRONMENT)
