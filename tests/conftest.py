@@ -1,7 +1,7 @@
 """What every end-to-end test shares: one provider simulator and one proxy per session."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -40,8 +40,8 @@ def start_proxy(_simulator: Simulator, tmp_path: Path) -> Iterator[StartProxy]:
     """Starts a proxy of the test's own: `start_proxy(*arguments, home=...)`; stopped at the end."""
     with contextlib.ExitStack() as running:
 
-        def start(*arguments: str, home: Path | None = None) -> Proxy:
-            proxy = Proxy(_simulator, home or tmp_path / "home", *arguments)
+        def start(*arguments: str, home: Path | None = None, under: Sequence[str] = ()) -> Proxy:
+            proxy = Proxy(_simulator, home or tmp_path / "home", *arguments, under=under)
             running.callback(proxy.stop)
             return proxy
 

@@ -22,6 +22,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "exec": ("execute", "run one program through the proxy"),
     "env": ("env", "print the variables that send a shell's programs through the proxy"),
     "ca": ("ca", "make, show, trust or no longer trust the CA that the proxy signs with"),
+    "service": ("service", "keep the proxy running: install, status, remove"),
+    "system-proxy": ("system_proxy", "send every program of this desktop through the proxy: on, off, status"),
+    "doctor": ("doctor", "find what is wrong and say the fix"),
 }
 
 
