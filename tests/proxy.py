@@ -87,7 +87,6 @@ class Proxy:
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=home
         )
-        self.pid = self._process.pid
         self._reader = threading.Thread(target=self._drain, name="proxy output", daemon=True)
         self._reader.start()
         line = self.wait_for(r"listening at .*:(\d+)", START_SECONDS)
