@@ -376,6 +376,14 @@ def test_local_servers_are_reached_directly(home: Home, corporate: Corporate) ->
     assert corporate.asked == [("/x", "")], "the path alone: no proxy stood between"
 
 
+def test_what_is_wrong_with_the_ca_is_said(home: Home) -> None:
+    home.run("env")
+    own = '[[provider]]\nname = "mine"\nhosts = ["llm.example.internal"]\n'
+    (home.confdir / "providers.toml").write_text(own)
+    for words in (("exec", "--", "true"), ("env", "--json")):
+        assert "llm.example.internal" in home.run(*words).stderr, words
+
+
 def test_the_log_is_the_persons_alone(home: Home) -> None:
     home.run("exec", "--", "true")
     log = home.folder / ".local" / "state" / "reasoning-fix" / "log" / "exec.log"

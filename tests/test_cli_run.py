@@ -148,7 +148,8 @@ def test_what_a_person_sets_wins(
 def test_an_explicit_confdir(home: Home, start: Start) -> None:
     other = home.folder / "elsewhere"
     command = start("run", "-p", "0", "--set", f"confdir={other}")
-    command.wait_for(re.escape(str(other / "mitmproxy-ca-cert.pem")))
+    command.wait_for("CA file: " + re.escape(str(other / "mitmproxy-ca-cert.pem")))
+    assert f" --confdir {other} -- opencode" in command.output
     assert (other / "mitmproxy-ca.pem").exists()
     assert not home.ca.exists()
 
@@ -202,7 +203,8 @@ def test_the_next_steps(home: Home, start: Start) -> None:
     assert f"http://127.0.0.1:{port}" in command.output
     assert f"NODE_EXTRA_CA_CERTS={home.ca}" in command.output
     assert f"SSL_CERT_FILE={home.confdir / 'reasoning-fix-bundle.pem'}" in command.output
-    assert "exec -- opencode" in command.output
+    assert f"exec --port {port} -- opencode" in command.output
+    assert f"env --port {port})" in command.output
 
 
 def test_the_next_steps_in_socks_mode(start: Start) -> None:

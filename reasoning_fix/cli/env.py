@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
             ready = prepare(given, person)
         except NotPreparedError as error:
             raise UsageError(str(error)) from None
+        for remark in ready.remarks:
+            print(f"reasoning-fix: {remark}", file=sys.stderr)
         ca = ready.authority
         values = Values(f"http://{address}", ca.certificate, ca.bundle, ready.table.hosts())
         changes = variables(person, values)

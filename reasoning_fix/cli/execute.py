@@ -87,6 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
         ready = prepare(given, person)
     except NotPreparedError as error:
         raise UsageError(str(error)) from None
+    for remark in ready.remarks:
+        print(f"reasoning-fix: {remark}", file=sys.stderr)
     running = probe.address(given, arguments.port)
     fingerprint = ready.authority.fingerprint
     if arguments.fresh or arguments.set or not probe.answers(running, fingerprint):

@@ -13,8 +13,11 @@ from mitmproxy import ctx
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy.mode_specs import ReverseMode
 
+from reasoning_fix import places
+from reasoning_fix.running.given import LISTEN_PORT
 from reasoning_fix.running.prepared import Prepared
 from reasoning_fix.running.reverse import base_urls
+from reasoning_fix.trust.authority import Authority
 
 logger = logging.getLogger(__name__)
 
@@ -107,9 +110,10 @@ def next_steps(doors: list[Door], ready: Prepared, secret: str, command: str) ->
         address = f"{_SCHEMES[proxy.kind]}://{proxy.reachable}"
         lines += [f"reasoning-fix: the proxy listens at {address} (stop it with Ctrl-C)", ""]
         if proxy.kind != "socks5":
+            where = _where(proxy, authority)
             lines += [
-                f"  One program:     {command} exec -- opencode",
-                f'  One shell:       eval "$({command} env)"',
+                f"  One program:     {command} exec{where} -- opencode",
+                f'  One shell:       eval "$({command} env{where})"',
                 f"  System-wide:     set the system's proxy to {proxy.reachable} and trust the CA",
                 "  By hand:",
             ]
@@ -139,6 +143,13 @@ def next_steps(doors: list[Door], ready: Prepared, secret: str, command: str) ->
             lines.append(f"  How to trust the CA, per system and runtime, and how to undo it: {_GUIDE}")
         lines.append("")
     return "\n".join(lines)
+
+
+def _where(proxy: Door, authority: Authority) -> str:
+    """The options by which `exec` and `env` find a proxy that is not where they look by themselves."""
+    port = "" if proxy.port == LISTEN_PORT else f" --port {proxy.port}"
+    directory = authority.certificate.parent
+    return port + ("" if directory == places.configuration() else f" --confdir {shlex.quote(str(directory))}")
 
 
 def command() -> str:
