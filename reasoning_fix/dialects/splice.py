@@ -43,7 +43,7 @@ def members(data: bytes) -> dict[str, Place]:
         value = bytes(raw)
         if separator is None or not data.startswith(value, separator.end()):
             raise SpliceError("a member name comes twice")
-        if json.loads(b'"%b"' % separator[1]) != name:
+        if separator[1] != name.encode() and json.loads(b'"%b"' % separator[1]) != name:
             raise SpliceError(f"a member name comes twice near {name!r}")
         begin, end = separator.end(), separator.end() + len(value)
         found[name] = Place(separator.start(1) - 1, begin, end)
