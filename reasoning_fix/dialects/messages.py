@@ -179,7 +179,9 @@ def _with_blocks(message: bytes, value: bytes | None) -> bytes:
             return message
         new = values.places(wanted, len(parts))
         written = b"[%b]" % b",".join([*new.get(0, ()), *parts, *(new.get(1, ()) if parts else ())])
-    return set_members(message, {"content": written})
+    if place is None:
+        return set_members(message, {"content": written})
+    return b"".join((message[: place.begin], written, message[place.end :]))
 
 
 def _thinks(raw: bytes) -> bool:
