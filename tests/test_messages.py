@@ -647,6 +647,23 @@ def test_blocks_that_a_client_dropped_come_back_beside_those_it_kept(kept: tuple
     assert scene.sent(history)[1] == turn(*INTERLEAVED)
 
 
+def test_blocks_that_a_client_blanked_come_back_beside_those_it_kept() -> None:
+    scene = scene_at()
+    history = [user("go")]
+    say(scene, history, *INTERLEAVED)
+    for blank in (think("", ""), think("", None), think("", SIGNATURE)):
+        kept = turn(INTERLEAVED[0], text("one"), blank, *INTERLEAVED[3:])
+        assert scene.sent([*history, kept, user(result())])[1] == turn(*INTERLEAVED)
+
+
+def test_blank_blocks_of_the_provider_are_whole() -> None:
+    scene = scene_at()
+    history = [user("go")]
+    said = (think("A"), think("", ""), text("one"))
+    say(scene, history, *said)
+    assert scene.restore([*history, turn(*said), user("more")]).body is None
+
+
 @pytest.mark.parametrize(
     "own",
     [
