@@ -45,7 +45,7 @@ def members(data: bytes, opened: Mapping[str, msgspec.Raw] | None = None) -> dic
         value = memoryview(raw)
         if separator is None or not _lies_at(data, separator.end(), value):
             raise SpliceError("a member name comes twice")
-        if json.loads(b'"%b"' % separator[1]) != name:
+        if separator[1] != name.encode() and json.loads(b'"%b"' % separator[1]) != name:
             raise SpliceError(f"a member name comes twice near {name!r}")
         begin, end = separator.end(), separator.end() + len(value)
         found[name] = Place(separator.start(1) - 1, begin, end)
