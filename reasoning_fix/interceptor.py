@@ -15,7 +15,9 @@ from reasoning_fix import fallback, places, providers, refusals
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import KeptByServer, NotChatError
 from reasoning_fix.fallback import Wishes
+from reasoning_fix.health import StoreState, counts
 from reasoning_fix.lessons import Lessons
+from reasoning_fix.pages import is_own_page
 from reasoning_fix.provider_files import ProviderTableError
 from reasoning_fix.provider_rows import Endpoint
 from reasoning_fix.providers import Provider, Table
@@ -26,7 +28,7 @@ from reasoning_fix.restoring import Caller, Report, restore
 from reasoning_fix.store import Store, StoreError
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation
-from reasoning_fix.store.sqlite import open_store
+from reasoning_fix.store.sqlite import SqliteStore, open_store
 from reasoning_fix.tally import book, counting, tables
 from reasoning_fix.tally.book import Book
 from reasoning_fix.trust.leaves import PermittedLeaves
@@ -175,6 +177,7 @@ class Interceptor:
         if route is None:
             return
         host = _host(flow)
+        counts.requests += 1
         try:
             self._repair(flow, *route, host)
         except KeptByServer as reason:
@@ -234,6 +237,13 @@ class Interceptor:
     def _count_answer(self, flow: http.HTTPFlow, refused: str = "") -> None:
         counting.answered(self._book, flow, flow.response.status_code if flow.response else 0, refused)
 
+    def store_state(self) -> StoreState:
+        """Where turns are kept now, for the health page."""
+        path = _store_path()
+        if isinstance(self._store, SqliteStore):
+            return StoreState("sqlite", str(path), self._store.is_sound())
+        return StoreState("memory", str(path or ""), path is None)
+
     def _finish(self, flow: http.HTTPFlow, complete: bool) -> None:
         if flow.response is None:
             return
@@ -271,6 +281,8 @@ class Interceptor:
         _note(flow, restored.report, endpoint)
         if restored.body is not None:
             flow.request.content = restored.body
+            counts.restored += restored.report.restored
+            counts.filled += restored.report.filled
             _tell(flow, host, restored.report)
         elif restored.report.thinking_off:
             _comment(flow, "not touched: thinking is off")
@@ -285,6 +297,8 @@ class Interceptor:
         return None
 
     def _is_own_page(self, flow: http.HTTPFlow) -> bool:
+        if is_own_page(flow):
+            return True
         if "onboarding" not in ctx.options:
             return False
         return bool(ctx.options.onboarding) and flow.request.pretty_host == ctx.options.onboarding_host

@@ -123,6 +123,7 @@ class _ScopedLookup:
         self._provider = caller.provider
         self._family = caller.provider.family(model)
         self._families: dict[str, bool] = {model: True}
+        self._opened: dict[bytes, Opened | None] = {}
 
     def at(self, places: Collection[bytes]) -> list[Record]:
         return self._mine(self._store.at(self._scope.id, places))
@@ -133,10 +134,12 @@ class _ScopedLookup:
         return self._mine(self._store.related(self._scope.id, contexts=contexts, turns=turns, ids=ids))
 
     def open(self, record: Record) -> Opened | None:
-        try:
-            return _open(self._scope.open(record.sealed, record.key))
-        except (SealError, msgspec.MsgspecError):
-            return None
+        if record.key not in self._opened:
+            try:
+                self._opened[record.key] = _open(self._scope.open(record.sealed, record.key))
+            except (SealError, msgspec.MsgspecError):
+                self._opened[record.key] = None
+        return self._opened[record.key]
 
     def _mine(self, records: list[Record]) -> list[Record]:
         return [r for r in records if r.issuer == self._issuer and self._is_kin(r.model)]

@@ -34,6 +34,12 @@ def machine() -> str:
     return f"{os.cpu_count()} x {model}, {platform.system()}, Python {platform.python_version()}, {packages}"
 
 
+def warn_when_busy() -> None:
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if busy > (os.cpu_count() or 1) / 2:
+        say(f"The machine is busy (load {busy:.1f}): trust the rows of CPU more than those of time.")
+
+
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -66,6 +72,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a proof")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     given = parser.parse_args()
+    warn_when_busy()
     began = time.monotonic()
     figures, found = measure(given.only or NAMES, 4 if given.quick else 12)
     missed = [figure.what for figure in figures if figure.verdict == "MISSED"]

@@ -502,6 +502,27 @@ def test_characters_split_over_two_fragments_are_joined() -> None:
     assert answer.turn == Turn("a🙂b", (Call(ID, "f", '{"x":"🙂"}'),))
 
 
+def test_fragments_of_blocks_that_come_side_by_side() -> None:
+    half = '{"type":"content_block_delta","index":%d,"delta":{"%s":"%s"}}'
+    answer = folded(
+        BEGIN,
+        start(0, think("", "")),
+        start(1, text("")),
+        (half % (0, "thinking", "\\ud83d")).encode(),
+        (half % (1, "text", "\\ud83d")).encode(),
+        (half % (0, "thinking", "\\ude42")).encode(),
+        (half % (1, "text", "\\ude42")).encode(),
+        STOP,
+    )
+    assert answer.turn.text == "🙂" and json.loads(answer.fields["blocks"]) == [think("🙂", ""), 1]
+
+
+def test_an_answer_that_only_says_done() -> None:
+    events = streamed(think("R"), text("x"))
+    assert events[-2:] == [STOP, event("message_stop")]
+    assert recorded(as_stream(*events[:-2], b"[DONE]")) == recorded(as_stream(*events))
+
+
 def test_half_a_character_stays_out_of_a_thought_and_is_replaced_in_text() -> None:
     half = b'{"type":"content_block_delta","index":0,"delta":{"%b":"a\\ud83d"}}'
     with pytest.raises(AnswerError):
@@ -624,6 +645,23 @@ def test_blocks_that_a_client_dropped_come_back_beside_those_it_kept(kept: tuple
     mine = [block for i, block in enumerate(filter(thinks, INTERLEAVED)) if i in kept]
     history += [turn(*mine, *stripped(turn(*INTERLEAVED))["content"]), user(result())]
     assert scene.sent(history)[1] == turn(*INTERLEAVED)
+
+
+def test_blocks_that_a_client_blanked_come_back_beside_those_it_kept() -> None:
+    scene = scene_at()
+    history = [user("go")]
+    say(scene, history, *INTERLEAVED)
+    for blank in (think("", ""), think("", None), think("", SIGNATURE)):
+        kept = turn(INTERLEAVED[0], text("one"), blank, *INTERLEAVED[3:])
+        assert scene.sent([*history, kept, user(result())])[1] == turn(*INTERLEAVED)
+
+
+def test_blank_blocks_of_the_provider_are_whole() -> None:
+    scene = scene_at()
+    history = [user("go")]
+    said = (think("A"), think("", ""), text("one"))
+    say(scene, history, *said)
+    assert scene.restore([*history, turn(*said), user("more")]).body is None
 
 
 @pytest.mark.parametrize(

@@ -651,6 +651,19 @@ def test_items_that_a_client_dropped_come_back_beside_those_it_kept(kept: tuple[
     assert scene.sent([*ask, *mine, output()]) == [*ask, *INTERLEAVED, output()]
 
 
+def test_items_that_a_client_blanked_come_back_beside_those_it_kept() -> None:
+    scene = scene_at()
+    ask = [user("go")]
+    say(scene, ask, *INTERLEAVED)
+    for blank in (
+        {"type": "reasoning", "summary": []},
+        reason("", id=None),
+        {"type": "reasoning", "id": "rs_9"},
+    ):
+        kept = [R1, says("one"), blank, *INTERLEAVED[3:]]
+        assert scene.sent([*ask, *kept, output()]) == [*ask, *INTERLEAVED, output()]
+
+
 @pytest.mark.parametrize(
     "own",
     [[R1], [reason("something else")], [R1, reason("more")], [reason("R1 \n é", encrypted_content="other")]],

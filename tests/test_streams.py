@@ -395,6 +395,7 @@ def test_each_event_is_readable_as_soon_as_its_bytes_are_there(
         for piece, event in zip(case(EVENT_TEXTS), [*EVENT_TEXTS, b""], strict=False):
             assert b"".join(map(undo.feed, split(piece))) == event
         assert undo.end() == b""
+    assert decoded(name, [b"".join(case(EVENT_TEXTS))]) == PLAIN
 
 
 @pytest.mark.parametrize(("name", "compress"), CODINGS.values(), ids=CODINGS)
@@ -413,6 +414,11 @@ def test_a_body_that_is_cut_gives_a_begin_of_the_whole(name: str, compress: Piec
     for end in range(0, len(body), max(1, len(body) // 150)):
         assert PLAIN.startswith(decoded(name, [body[:end]]))
     assert decoded(name, []) == b""
+
+
+def test_raw_deflate_that_begins_almost_like_zlib() -> None:
+    """A stored block whose padding bits are not zero: only the header's check digits tell."""
+    assert decoded("deflate", [b"\x08\x05\x00\xfa\xffhello\x03\x00"]) == b"hello"
 
 
 def test_codings_that_are_not_known_are_no_decoder() -> None:

@@ -143,6 +143,7 @@ def _unlisted(host: str) -> Provider:
         name=host,
         title=host,
         hosts=row.hosts,
+        bases=(),
         snapshot_hosts=(),
         endpoints=row.endpoint,
         reads=get_args(ReasoningField.__value__),

@@ -88,7 +88,7 @@ def write_request(
     """The body with reasoning items set in some turns and members at its top. Raises SpliceError."""
     body = request.body
     if changes:
-        place = members(body)["input"]
+        place = members(body, request.parameters)["input"]
         array = body[place.begin : place.end]
         raws = values.items(array)
         put: dict[int, list[bytes]] = {}
@@ -137,16 +137,22 @@ def completed(field: str, sent: bytes, recorded: bytes) -> bytes | None:
     """The recorded items, where a client dropped some of them, or their texts, and kept the others."""
     mine = [opened(raw) for raw in values.blocks(sent)]
     theirs = [opened(raw) for raw in values.blocks(recorded)]
-    whole = len(mine) == len(theirs)
+    if list(map(_said, mine)) == list(map(_said, theirs)):
+        return None
     at = 0
     for item in mine:
+        if not (_texts(item) or _sealed(item) or _id(item)):
+            continue
         while at < len(theirs) and not _is_same(item, theirs[at]):
             at += 1
         if at == len(theirs):
             return None
-        whole = whole and _texts(item) == _texts(theirs[at]) and _sealed(item) == _sealed(theirs[at])
         at += 1
-    return None if whole else recorded
+    return recorded
+
+
+def _said(item: Mapping[str, Raw]) -> tuple[list[str], str]:
+    return _texts(item), _sealed(item)
 
 
 def _is_same(sent: dict[str, Raw], recorded: dict[str, Raw]) -> bool:
@@ -155,7 +161,11 @@ def _is_same(sent: dict[str, Raw], recorded: dict[str, Raw]) -> bool:
         return False
     if mine:
         return all(text in theirs for text in mine)
-    return bool(_sealed(sent)) or (bool(sent.get("id")) and string(sent["id"]) == string(recorded.get("id")))
+    return bool(_sealed(sent)) or (_id(sent) != "" and _id(sent) == _id(recorded))
+
+
+def _id(item: Mapping[str, Raw]) -> str:
+    return string(item.get("id")) or ""
 
 
 def _sealed(item: Mapping[str, Raw]) -> str:

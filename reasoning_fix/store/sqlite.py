@@ -7,6 +7,7 @@ them.
 """
 
 import logging
+import os
 import sqlite3
 import threading
 import time
@@ -180,6 +181,16 @@ class SqliteStore:
         with self._waiting_lock:
             waited = self._waiting.forget(before)
         return waited + erase(self._path, before)
+
+    def is_sound(self) -> bool:
+        """Whether the file at the path can be read and written now (about 20 microseconds)."""
+        try:
+            with self._lock:
+                self._catch_up()
+                self._connection.execute("SELECT row FROM turns LIMIT 1").fetchall()
+        except sqlite3.Error:
+            return False
+        return self._file == _identity(self._path) and os.access(self._path, os.W_OK)
 
     def close(self) -> None:
         """What still waits in memory is delivered if the file can be had within two seconds."""
