@@ -4,8 +4,10 @@ The command runs as a person runs it, through a door that leads every name to th
 """
 
 import _thread
+import http.server
 import itertools
 import json
+import threading
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -409,6 +411,28 @@ def test_refusals_at_the_first_request(auditor: Auditor, status: int, body: byte
     assert said in auditor.err and auditor.err.count("\n") == 1 and auditor.err.isascii()
     assert "\n1 request: 0 tokens of prompts" in output
     assert len(auditor.simulator.requests) == 1
+
+
+class _Barred(http.server.BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(401)
+        self.end_headers()
+        self.wfile.write(envelope(f"No {self.path}"))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_server_without_tls(auditor: Auditor) -> None:
+    """Somebody's own, by its address: it is asked, and the person is warned of the open key."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Barred) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_port}/v1"
+        code, output = auditor.run("127.0.0.1", "m", "--base-url", base, "--key-env", "DEEPSEEK_API_KEY")
+        server.shutdown()
+    assert code == 1 and "127.0.0.1 refused the key (401: No /v1/chat/completions)." in auditor.err
+    assert "Mind that the key travels unencrypted there." in output
 
 
 def test_a_rate_limit_is_waited_for(auditor: Auditor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mitmproxy.test import taddons, tflow, tutils
 
 from reasoning_fix import usage
 from reasoning_fix.cli import main
+from reasoning_fix.interceptor import Interceptor
 from reasoning_fix.tally import book, counts, tables
 from reasoning_fix.tally.book import Book, Counts
 from reasoning_fix.tally.counts import Line
@@ -532,6 +534,22 @@ def test_refusals_that_mean_nothing_known_are_counted(
     assert raw_post(proxy, DEEPSEEK.host, "/chat/completions", body)[0] == 429
     proxy.stop()
     assert [row["counts"] for row in told(proxy)["lines"]] == [{"requests": 2, "refused: other": 1}]
+
+
+def test_the_command_in_mitmproxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts what waits, too."""
+    for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    addon = Interceptor()
+    with taddons.context(addon) as context:
+        flow = tflow.tflow(req=tutils.treq(host="api.deepseek.com", port=443, scheme=b"https"))
+        flow.request.method, flow.request.path = "POST", "/chat/completions"
+        flow.request.headers["user-agent"] = "somebody/1.0"
+        flow.request.content = json.dumps({"model": "deepseek-flash", "messages": [user("Hi")]}).encode()
+        addon.request(flow)
+        lines = context.master.commands.call_strings("reasoning_fix.stats", ["3"])
+        assert lines[1].split() == ["deepseek", "deepseek-flash", "1", "0", "0", "0", "0", "0", "-"]
+        addon.done()
 
 
 # --- the command --------------------------------------------------------------------------------------------

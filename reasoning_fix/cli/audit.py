@@ -105,6 +105,8 @@ def run(arguments: argparse.Namespace) -> int:
     send = _sender(arguments, target, key)
     if not arguments.json:
         print(f"Asking {target.url} about {target.model}, with at most {most} requests.")
+        if key and target.url.startswith("http:"):
+            print("Mind that the key travels unencrypted there.")
     if not arguments.yes:
         _confirm(most, target, key_name if key else "")
     said: list[Check] = []
