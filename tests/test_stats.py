@@ -1,5 +1,6 @@
 """What is counted: figures of `usage`, names, the book and its file, and `stats` after real conversations."""
 
+import asyncio
 import json
 import os
 import random
@@ -10,10 +11,12 @@ import sys
 import textwrap
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mitmproxy import http
 from mitmproxy.test import taddons, tflow, tutils
 
 from reasoning_fix import usage
@@ -536,20 +539,61 @@ def test_refusals_that_mean_nothing_known_are_counted(
     assert [row["counts"] for row in told(proxy)["lines"]] == [{"requests": 2, "refused: other": 1}]
 
 
-def test_the_command_in_mitmproxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It counts what waits, too."""
+@pytest.fixture
+def addon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Interceptor, taddons.context]]:
+    """The addon in a mitmproxy without a network."""
     for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name))
-    addon = Interceptor()
-    with taddons.context(addon) as context:
-        flow = tflow.tflow(req=tutils.treq(host="api.deepseek.com", port=443, scheme=b"https"))
-        flow.request.method, flow.request.path = "POST", "/chat/completions"
-        flow.request.headers["user-agent"] = "somebody/1.0"
-        flow.request.content = json.dumps({"model": "deepseek-flash", "messages": [user("Hi")]}).encode()
-        addon.request(flow)
-        lines = context.master.commands.call_strings("reasoning_fix.stats", ["3"])
-        assert lines[1].split() == ["deepseek", "deepseek-flash", "1", "0", "0", "0", "0", "0", "-"]
-        addon.done()
+    interceptor = Interceptor()
+    with taddons.context(interceptor) as context:
+        yield interceptor, context
+        interceptor.done()
+
+
+def asked(interceptor: Interceptor) -> http.HTTPFlow:
+    flow = tflow.tflow(req=tutils.treq(host="api.deepseek.com", port=443, scheme=b"https"))
+    flow.request.method, flow.request.path = "POST", "/chat/completions"
+    flow.request.content = json.dumps({"model": "deepseek-flash", "messages": [user("Hi")]}).encode()
+    interceptor.request(flow)
+    return flow
+
+
+def numbers(context: taddons.context) -> list[str]:
+    """Requests, recorded, restored, filled, refused, repaired and cached, as the command says them."""
+    lines = context.master.commands.call_strings("reasoning_fix.stats", ["3"])
+    return list(lines[1].split()[2:])
+
+
+def test_the_command_in_mitmproxy(addon: tuple[Interceptor, taddons.context]) -> None:
+    """It counts what waits to be written, too."""
+    interceptor, context = addon
+    asked(interceptor)
+    assert numbers(context) == ["1", "0", "0", "0", "0", "0", "-"]
+
+
+def test_an_answer_that_was_cut_counts_as_far_as_it_came(addon: tuple[Interceptor, taddons.context]) -> None:
+    interceptor, context = addon
+    flow = asked(interceptor)
+    flow.response = http.Response.make(200, b"", {"content-type": "text/event-stream"})
+    interceptor.responseheaders(flow)
+    assert callable(flow.response.stream)
+    flow.response.stream(
+        b'data: {"choices":[{"index":0,"delta":{"content":"Dry","reasoning_content":"So."}}]}\n\n'
+    )
+    flow.error = tflow.terr()
+    interceptor.error(flow)
+    interceptor.error(flow)
+    assert numbers(context) == ["1", "1", "0", "0", "0", "0", "-"]
+
+
+def test_one_answer_is_counted_once(addon: tuple[Interceptor, taddons.context]) -> None:
+    interceptor, context = addon
+    flow = asked(interceptor)
+    flow.response = http.Response.make(400, b'{"error":"no"}', {"content-type": "application/json"})
+    for _ in range(2):
+        asyncio.run(interceptor.response(flow))
+    interceptor.error(flow)
+    assert numbers(context) == ["1", "0", "0", "0", "1", "0", "-"]
 
 
 # --- the command --------------------------------------------------------------------------------------------
