@@ -7,16 +7,17 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-import platformdirs
 from mitmproxy import command, ctx, exceptions, http, tls
 from mitmproxy.addonmanager import Loader
 from mitmproxy.log import ALERT
 
-from reasoning_fix import fallback, providers, refusals
+from reasoning_fix import fallback, places, providers, refusals
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import KeptByServer, NotChatError
 from reasoning_fix.fallback import Wishes
+from reasoning_fix.health import StoreState, counts
 from reasoning_fix.lessons import Lessons
+from reasoning_fix.pages import is_own_page
 from reasoning_fix.provider_files import ProviderTableError
 from reasoning_fix.provider_rows import Endpoint
 from reasoning_fix.providers import Provider, Table
@@ -27,7 +28,8 @@ from reasoning_fix.restoring import Caller, Report, restore
 from reasoning_fix.store import Store, StoreError
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation
-from reasoning_fix.store.sqlite import open_store
+from reasoning_fix.store.sqlite import SqliteStore, open_store
+from reasoning_fix.trust.leaves import PermittedLeaves
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,8 @@ class Interceptor:
     name = "reasoning_fix"
 
     def __init__(self) -> None:
+        # Part of this addon wherever it is loaded: without it a constrained CA's certificates are refused.
+        self.addons = [PermittedLeaves()]
         self._table: Table = providers.load()
         self._store: Store | None = None
         self._installation: Installation | None = None
@@ -164,10 +168,13 @@ class Interceptor:
     def request(self, flow: http.HTTPFlow) -> None:
         if flow.response or flow.error or not flow.live or flow.request.raw_content is None:
             return
+        if flow in resent:
+            return  # ours already, and never repaired twice
         route = self._route(flow)
         if route is None:
             return
         host = _host(flow)
+        counts.requests += 1
         try:
             self._repair(flow, *route, host)
         except KeptByServer as reason:
@@ -213,11 +220,19 @@ class Interceptor:
             logger.debug("fault while repairing", exc_info=fault)
             return
         if told is not None:
+            _note(flow, told.report, sent.caller.endpoint)
             _tell(flow, _host(flow), told.report, told.reason)
 
     def error(self, flow: http.HTTPFlow) -> None:
         _sent.pop(flow, None)
         self._finish(flow, complete=False)
+
+    def store_state(self) -> StoreState:
+        """Where turns are kept now, for the health page."""
+        path = _store_path()
+        if isinstance(self._store, SqliteStore):
+            return StoreState("sqlite", str(path), self._store.is_sound())
+        return StoreState("memory", str(path or ""), path is None)
 
     def _finish(self, flow: http.HTTPFlow, complete: bool) -> None:
         if flow.response is None:
@@ -251,9 +266,14 @@ class Interceptor:
         )
         restored = restore(body, caller, self._table, self._store, wishes, self._lessons)
         _sent[flow] = Sent(caller, body, restored, self._store, wishes)
+        _note(flow, restored.report, endpoint)
         if restored.body is not None:
             flow.request.content = restored.body
+            counts.restored += restored.report.restored
+            counts.filled += restored.report.filled
             _tell(flow, host, restored.report)
+        elif restored.report.thinking_off:
+            _comment(flow, "not touched: thinking is off")
 
     def _route(self, flow: http.HTTPFlow) -> tuple[Provider, Endpoint] | None:
         """The provider and endpoint that a chat request goes to; None for all other traffic."""
@@ -265,6 +285,8 @@ class Interceptor:
         return None
 
     def _is_own_page(self, flow: http.HTTPFlow) -> bool:
+        if is_own_page(flow):
+            return True
         if "onboarding" not in ctx.options:
             return False
         return bool(ctx.options.onboarding) and flow.request.pretty_host == ctx.options.onboarding_host
@@ -281,7 +303,7 @@ class Interceptor:
         logger.log(ALERT, "Forgot %d lesson%s.", count, "" if count == 1 else "s")
 
     def _open(self) -> None:
-        directory = Path(platformdirs.user_data_dir("reasoning-fix", appauthor=False))
+        directory = places.data()
         path = _store_path()
         if path is None:
             self._store = MemoryStore()
@@ -313,12 +335,12 @@ def _store_path() -> Path | None:
         return None
     if given:
         return Path(given).expanduser()
-    return Path(platformdirs.user_data_dir("reasoning-fix", appauthor=False)) / "turns.sqlite3"
+    return places.data() / "turns.sqlite3"
 
 
 def _load_table(given: str) -> Table:
-    path = Path(given).expanduser() if given else _default_providers()
-    if not given and not path.is_file():
+    path = Path(given).expanduser() if given else places.user_providers()
+    if path is None:
         return providers.load()
     if not path.is_file():
         raise _options_error(f"reasoning_providers: there is no file {given!r}; give a TOML file.")
@@ -326,10 +348,6 @@ def _load_table(given: str) -> Table:
         return providers.load(path)
     except (ProviderTableError, OSError) as error:
         raise _options_error(f"reasoning_providers: {error}") from error
-
-
-def _default_providers() -> Path:
-    return Path(platformdirs.user_config_dir("reasoning-fix", appauthor=False)) / "providers.toml"
 
 
 def _options_error(text: str) -> exceptions.OptionsError:
@@ -386,12 +404,23 @@ def _tell(flow: http.HTTPFlow, host: str, report: Report, reason: str = "") -> N
     """Say what was done to a flow: in the log, and on the flow for people who look at it."""
     text = f"{reason}: {report.text()}" if reason else report.text()
     logger.info("%s %s: %s", host, report.model, text, extra={"client": flow.client_conn.peername})
-    flow.comment = f"{flow.comment}; {text}" if flow.comment else text
+    _comment(flow, text)
     flow.marked = flow.marked or MARK
+
+
+def _comment(flow: http.HTTPFlow, text: str) -> None:
+    flow.comment = f"{flow.comment}; {text}" if flow.comment else text
+
+
+def _note(flow: http.HTTPFlow, report: Report, endpoint: Endpoint) -> None:
+    """What was done, as saved with the flow: plain values that any mitmproxy can read."""
     flow.metadata["reasoning_fix"] = {
+        "dialect": endpoint.dialect,
+        "model": report.model,
         "restored": report.restored,
         "wanted": report.wanted,
         "filled": report.filled,
         "evidence": dict(report.evidence),
         "grown": report.grown,
+        "turns": [[turn.index, turn.status, turn.evidence, turn.recorded] for turn in report.turns],
     }

@@ -17,6 +17,7 @@ from reasoning_fix.provider_rows import (
     Endpoint,
     File,
     Means,
+    NullContent,
     OffSwitch,
     ProviderRow,
     ReasoningField,
@@ -63,6 +64,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "means": get_args(Means.__value__),
     "reads": get_args(ReasoningField.__value__),
     "writes": get_args(Writes.__value__),
+    "null_content": get_args(NullContent.__value__),
 }
 
 
@@ -150,6 +152,9 @@ def _faults(file: File, switches: frozenset[str]) -> Iterator[tuple[Where, str]]
         for j, endpoint in enumerate(row.endpoint):
             yield from _pattern_faults((*here, "endpoint", j, "path"), endpoint.path)
             yield from _switch_faults((*here, "endpoint", j, "off"), endpoint.off, switches)
+        for base in row.bases:
+            if not re.fullmatch(r"|/.*[^/]", base):
+                yield (*here, "bases"), f"found {base!r}; expected a path like /api/v1, or an empty one"
         for j, rule in enumerate(row.rule):
             yield from _rule_faults((*here, "rule", j), rule, switches)
 

@@ -11,6 +11,7 @@ type Required = Literal["never", "tool_calls", "with_tools", "always"]
 type ReasoningField = Literal["reasoning_content", "reasoning", "reasoning_details"]
 type Writes = Literal["as_received", "first"]
 type Dialect = Literal["chat_completions", "messages", "responses"]
+type NullContent = Literal["allowed", "with_calls", "never"]
 type Thinks = Literal["yes", "no"]
 type Means = Literal["missing", "forbidden", "parameter", "tool_choice", "always_thinks", "too_long"]
 
@@ -76,7 +77,7 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProviderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One provider as a file names it."""
+    """One provider as a file names it; `bases` are the paths of its SDKs' base URLs, the usual one first."""
 
     name: str
     hosts: tuple[str, ...]
@@ -87,8 +88,10 @@ class ProviderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Endpoint(".*/v1/messages", "messages"),
         Endpoint(".*/responses", "responses"),
     )
+    bases: tuple[str, ...] = ()
     reads: tuple[ReasoningField, ...] = get_args(ReasoningField.__value__)
     writes: Writes = "as_received"
+    null_content: NullContent = "allowed"
     rule: tuple[Rule, ...] = ()
     maker: bool = False
     source: str = ""

@@ -17,6 +17,7 @@ from reasoning_fix.provider_rows import (
     Dialect,
     Endpoint,
     File,
+    NullContent,
     OffSwitch,
     ProviderRow,
     ReasoningField,
@@ -45,11 +46,13 @@ class Provider(msgspec.Struct, frozen=True, eq=False):
     hosts: tuple[str, ...]
     snapshot_hosts: tuple[str, ...]
     endpoints: tuple[Endpoint, ...]
+    bases: tuple[str, ...]
     reads: tuple[ReasoningField, ...]
     writes: Writes
     rules: tuple[Rule, ...]
     source: str
     maker: bool = False
+    null_content: NullContent = "allowed"
 
     def snapshots(self, host: str) -> bool:
         """Whether a stream fragment from this host may repeat all that came before it."""
@@ -174,11 +177,13 @@ def _provider(row: ProviderRow, families: tuple[Rule, ...]) -> Provider:
         hosts=tuple(normal(host) for host in row.hosts),
         snapshot_hosts=tuple(normal(host) for host in row.snapshot_hosts),
         endpoints=row.endpoint,
+        bases=row.bases,
         reads=row.reads,
         writes=row.writes,
         rules=row.rule + families,
         source=row.source,
         maker=row.maker,
+        null_content=row.null_content,
     )
 
 

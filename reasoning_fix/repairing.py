@@ -144,7 +144,8 @@ def _ideas(refusal: Recognised, sent: Sent, table: Table) -> Iterator[tuple[Less
             rule = sent.caller.provider.rule(report.model, sent.caller.endpoint.dialect)
             if sent.wishes.mode == fallback.DISABLE:
                 yield lesson(fallback.TURN_OFF)
-            if rule.placeholder is not None:
+            # Where a placeholder was in what was refused, it may itself be what was refused.
+            if rule.placeholder is not None and not report.filled:
                 yield lesson(rule.placeholder)
             yield lesson(table.stand_in)
             yield lesson(fallback.TURN_OFF)

@@ -41,6 +41,20 @@ class Caller(msgspec.Struct, frozen=True):
         return f"{self.provider.name}/{self.endpoint.dialect}"
 
 
+class Treated(msgspec.Struct, frozen=True):
+    """What became of one turn of a history.
+
+    `index` counts the turns and other messages as read; `status` is sent (the client brought its reasoning),
+    restored, filled, empty (on record as having had none), part (of a turn whose reasoning is at another
+    piece), left out, or absent. `recorded` is in milliseconds since the epoch, 0 where it is not on record.
+    """
+
+    index: int
+    status: str
+    evidence: str = ""
+    recorded: int = 0
+
+
 class Report(msgspec.Struct):
     """What was done to one request. Counts are turns; `grown` is in bytes."""
 
@@ -56,6 +70,7 @@ class Report(msgspec.Struct):
     grown: int = 0
     thinking_off: bool = False
     turned_off: bool = False
+    turns: list[Treated] = []
     settings: tuple[str, ...] = ()
 
     def text(self) -> str:
@@ -102,6 +117,7 @@ class _ScopedLookup:
         self._provider = caller.provider
         self._family = caller.provider.family(model)
         self._families: dict[str, bool] = {model: True}
+        self._opened: dict[bytes, Opened | None] = {}
 
     def at(self, places: Collection[bytes]) -> list[Record]:
         return self._mine(self._store.at(self._scope.id, places))
@@ -112,10 +128,12 @@ class _ScopedLookup:
         return self._mine(self._store.related(self._scope.id, contexts=contexts, turns=turns, ids=ids))
 
     def open(self, record: Record) -> Opened | None:
-        try:
-            return _open(self._scope.open(record.sealed, record.key))
-        except (SealError, msgspec.MsgspecError):
-            return None
+        if record.key not in self._opened:
+            try:
+                self._opened[record.key] = _open(self._scope.open(record.sealed, record.key))
+            except (SealError, msgspec.MsgspecError):
+                self._opened[record.key] = None
+        return self._opened[record.key]
 
     def _mine(self, records: list[Record]) -> list[Record]:
         return [r for r in records if r.issuer == self._issuer and self._is_kin(r.model)]
@@ -176,6 +194,7 @@ class _Restoration:
         fields = self.dialect.fields(caller.provider)
         self.fields = [name for name in fields if name not in self.policy.forbidden]
         self.lacking = False
+        self.status = "absent"
         self.conversation = Conversation(
             self.marks.of("system", request.system) if request.system else NONE,
             self.marks.of("session", caller.session) if caller.session else NONE,
@@ -193,14 +212,23 @@ class _Restoration:
         if not report.thinking_off and not self.policy.rule.forbidden:
             verdicts = self._once(history.slots, matching.verdicts)
             for said, verdict, context in zip(history.slots, verdicts, matching.contexts, strict=True):
+                self.status = "absent"
                 if change := self._change(said, verdict, context):
-                    changes[said.index] = change
+                    changes[said.index] = change | self._said_nothing(said)
+                record = verdict.records[0] if verdict is not None else None
+                treated = Treated(
+                    said.index,
+                    self.status,
+                    verdict.evidence if verdict is not None else "",
+                    record.created if record is not None else 0,
+                )
+                report.turns.append(treated)
             self._learn(history.slots, matching, exchange)
             if self.lacking and self.wishes.mode == fallback.DISABLE and self.policy.off is not None:
                 turn_off = True
         if turn_off and self.policy.off is not None:
             # Nothing is demanded then, and what is not demanded stays as the client sent it.
-            self.report = Report(model=report.model, family=report.family, thinking_off=True)
+            self.report = report = Report(model=report.model, family=report.family, thinking_off=True)
             changes = {}
             off = fallback.turned_off(self.policy.off, request.parameters)
             self.report.turned_off = bool(off)
@@ -281,24 +309,43 @@ class _Restoration:
             self.report.stripped += 1
             own = {name: value for name, value in own.items() if name not in change}
         if self._brings_reasoning(said):
+            self.status = "sent"
             return change | self._completed(own, verdict)
         if self.only_demanded and not self._demanded(said):
-            self.report.left_out += verdict is not None
+            if verdict is not None:
+                self.status = "left out"
+                self.report.left_out += 1
             return change
         if verdict is None:
             self.report.wanted += 1
             return change | self._fill(said, own, context)
         if verdict.part:
+            self.status = "part"
             return change | self._fill(said, own, context)
         fields = self._recorded(verdict) | self._tagged(said, verdict)
         if not fields:
+            self.status = "empty"
             return change | self._known_empty(said, own, context)
         if self._keeps_tags(said, verdict):
+            self.status = "sent"
             return change
         self._count(verdict)
         return change | {name: value for name, value in fields.items() if own.get(name) != value}
 
+    def _said_nothing(self, said: Slot) -> dict[str, bytes | None]:
+        """An empty text for no content, in a turn that is changed anyway, where no content is refused."""
+        if said.index not in self.request.null_content:
+            return {}
+        match self.caller.provider.null_content:
+            case "never":
+                return {"content": b'""'}
+            case "with_calls" if not said.calls:
+                return {"content": b'""'}
+            case _:
+                return {}
+
     def _count(self, verdict: Verdict) -> None:
+        self.status = "restored"
         self.report.wanted += 1
         self.report.restored += 1
         self.report.evidence[verdict.evidence] += 1
@@ -357,6 +404,7 @@ class _Restoration:
             value = moved
         if value is None or own.get(name) == value:
             return {}
+        self.status = "filled"
         self.report.filled += 1
         return {name: value}
 

@@ -4,6 +4,7 @@ With `keeps` everything the model said goes back as it came; without, its reason
 clients do. `history` is what the next request sends: a test may change it in between.
 """
 
+import functools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -12,12 +13,33 @@ from typing import Any, cast
 import anthropic
 import openai
 
+from tests.provider.providers import Provider
+from tests.provider.simulator import Simulator
+from tests.provider.turns import Dialect
+from tests.proxy import Proxy, client, direct_client, direct_messages_client, messages_client
+
 type Message = dict[str, Any]
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
 NAMED = {"name": "get_weather", "description": "Weather of a city"}
 RESULT = "21 °C, dry"
+KEY = "sk-0123456789abcdef-somebody"
+# OpenCode answers nobody without a session: sent to every provider, which ignores it.
+SESSION = {"x-opencode-session": "ses_1"}
 _CHAT_FIELDS = ("reasoning", "reasoning_content", "reasoning_details")
+
+
+def script_four_turns(simulator: Simulator, conversation: str | None = None) -> None:
+    """Two calls at once, one more with text, an answer, and one to a follow-up by `says`."""
+    say = functools.partial(simulator.say, conversation=conversation)
+    city = '{"city": "Zürich"}'
+    say(
+        reasoning="Zürich first.\nThen Oslo (奥斯陆).",
+        calls=[("call_00_a", "get_weather", city), ("call_01_b", "get_weather", '{"city":"Oslo"}')],
+    )
+    say(reasoning="And Bern?  ", text="One more.", calls=[("call_00_c", "get_weather", "{}")])
+    say(reasoning="All dry. 好。", text="All are dry.")
+    say(reasoning="Polite.", text="Welcome.")
 
 
 class Person(ABC):
@@ -155,3 +177,34 @@ class ResponsesPerson(Person):
                 output = {"type": "function_call_output", "call_id": item.call_id, "output": RESULT}
                 self.history.append(output)
         return cast(str, answer.output_text)
+
+
+def through(
+    proxy: Proxy, provider: Provider, dialect: Dialect, opening: str, *, key: str = KEY, **more: Any
+) -> Person:
+    """Somebody who reaches this provider through the proxy; `more` as for `Person`, or parameters."""
+    if dialect == "messages":
+        messages = messages_client(proxy, provider.host, key, provider.messages_url, SESSION)
+        return _made(provider, dialect, opening, messages, more)
+    api = client(proxy, provider.host, key, provider.base_url, SESSION)
+    return _made(provider, dialect, opening, api, more)
+
+
+def directly(
+    simulator: Simulator, provider: Provider, dialect: Dialect, opening: str = "Weather?", **more: Any
+) -> Person:
+    """Somebody who reaches the simulator without a proxy."""
+    if dialect == "messages":
+        messages = direct_messages_client(simulator, provider.host, KEY, provider.messages_url, SESSION)
+        return _made(provider, dialect, opening, messages, more)
+    api = direct_client(simulator, provider.host, KEY, provider.base_url, SESSION)
+    return _made(provider, dialect, opening, api, more)
+
+
+def _made(provider: Provider, dialect: Dialect, opening: str, api: Any, more: dict[str, Any]) -> Person:
+    kinds: dict[Dialect, Any] = {
+        "chat": ChatPerson,
+        "messages": MessagesPerson,
+        "responses": ResponsesPerson,
+    }
+    return cast(Person, kinds[dialect](api, opening=opening, **({"model": provider.model} | more)))

@@ -9,12 +9,13 @@ import http.client
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -53,7 +54,15 @@ class Upstream(Protocol):
 class Proxy:
     """One mitmdump process. `lines` is its output so far; `home` outlives it and may serve the next one."""
 
-    def __init__(self, provider: Upstream, home: Path, *arguments: str, addon: bool = True) -> None:
+    def __init__(
+        self,
+        provider: Upstream,
+        home: Path,
+        *arguments: str,
+        addon: bool = True,
+        under: Sequence[str] = (),
+    ) -> None:
+        """`under` is a program that starts mitmdump, on a port that stays the same."""
         self.home = home
         self.ca = home / "mitmproxy" / "mitmproxy-ca-cert.pem"
         self.lines: list[str] = []
@@ -61,12 +70,12 @@ class Proxy:
         home.mkdir(parents=True, exist_ok=True)
         route = home / "route.py"
         route.write_text(_ROUTE)
-        command = [sys.executable, "-c", "from mitmproxy.tools.main import mitmdump; mitmdump()"]
+        command = [*under, sys.executable, "-c", "from mitmproxy.tools.main import mitmdump; mitmdump()"]
         command += [
             "--listen-host",
             "127.0.0.1",
             "--listen-port",
-            "0",
+            str(_free_port() if under else 0),
             "--set",
             f"confdir={home / 'mitmproxy'}",
         ]
@@ -83,6 +92,10 @@ class Proxy:
         line = self.wait_for(r"listening at .*:(\d+)", START_SECONDS)
         self.port = int(line[1])
         self.url = f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def _drain(self) -> None:
         assert self._process.stdout is not None
@@ -202,10 +215,18 @@ def _anthropic(
 
 
 def raw_post(
-    proxy: Proxy, host: str, path: str, body: bytes, headers: Mapping[str, str] | None = None
+    proxy: Proxy,
+    host: str,
+    path: str,
+    body: bytes,
+    headers: Mapping[str, str] | None = None,
+    ca: Path | None = None,
 ) -> tuple[int, dict[str, str], bytes]:
-    """Exactly these bytes through the proxy: status, headers (lower case), body as it came (not decoded)."""
-    connection = open_connection(proxy, host)
+    """Exactly these bytes through the proxy: status, headers (lower case), body as it came (not decoded).
+
+    Only the CA is trusted that is given, or the proxy's own.
+    """
+    connection = open_connection(proxy, host, ca)
     try:
         connection.request("POST", path, body, {"content-type": "application/json", **(headers or {})})
         response = connection.getresponse()
@@ -218,13 +239,19 @@ def raw_post(
         connection.close()
 
 
-def open_connection(proxy: Proxy, host: str) -> http.client.HTTPSConnection:
+def open_connection(proxy: Proxy, host: str, ca: Path | None = None) -> http.client.HTTPSConnection:
     address = urlsplit(proxy.url)
     assert address.hostname is not None
-    trusted = ssl.create_default_context(cafile=str(proxy.ca))
+    trusted = ssl.create_default_context(cafile=str(ca or proxy.ca))
     connection = http.client.HTTPSConnection(address.hostname, address.port, context=trusted, timeout=20)
     connection.set_tunnel(host, 443)
     return connection
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 _tunnels: dict[int, str] = {}

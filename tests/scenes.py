@@ -119,6 +119,13 @@ class Scene:
         self.answer(exchange, answer)
         return {name: value for name, value in answer.items() if not name.startswith("reasoning")}
 
+    def reply(self, exchange: Any, blocks: Sequence[Message]) -> None:
+        """Let the provider answer a messages request with these content blocks."""
+        folder = exchange.dialect.folder(exchange.snapshots)
+        body = {"type": "message", "role": "assistant", "content": list(blocks), "stop_reason": "end_turn"}
+        for one in folder.feed(json.dumps(body).encode()):
+            record_answer(exchange, one)
+
     def answer(self, exchange: Any, *answers: Message, finish: str | None = "stop") -> None:
         folder = exchange.dialect.folder(exchange.snapshots)
         choices = [{"index": i, "message": a, "finish_reason": finish} for i, a in enumerate(answers)]

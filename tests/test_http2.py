@@ -18,10 +18,14 @@ from tests.proxy import Proxy
 from tests.scenes import TOOLS, user
 
 SAMPLE = Path(__file__).parent / "samples" / "deepseek-chat-plain-usage-event.sse"
+REFUSAL = (SAMPLE.parent / "errors" / "deepseek-chat-error.400.json").read_bytes()
 
 
 class Http2Provider:
-    """Answers every request with the sample, over HTTP/2 only; keeps the bodies it got."""
+    """Answers every request with the sample, over HTTP/2 only; keeps the bodies it got.
+
+    A request without reasoning in a turn with calls is refused where `strict`.
+    """
 
     def __init__(self, folder: Path) -> None:
         authority = trustme.CA()
@@ -32,6 +36,7 @@ class Http2Provider:
         self.bodies: list[dict[str, Any]] = []
         self.versions: list[str] = []
         self.port = 0
+        self.strict = False
         self._config = Config()
         self._config.bind = ["127.0.0.1:0"]
         self._config.certfile = self._config.keyfile = str(folder / "leaf.pem")
@@ -64,6 +69,11 @@ class Http2Provider:
             more = message.get("more_body", False)
         self.bodies.append(json.loads(body))
         self.versions.append(scope["http_version"])
+        if self.strict and any(m.get("reasoning_content") == " " for m in self.bodies[-1]["messages"]):
+            headers = [(b"content-type", b"application/octet-stream")]
+            await send({"type": "http.response.start", "status": 400, "headers": headers})
+            await send({"type": "http.response.body", "body": REFUSAL})
+            return
         headers = [(b"content-type", b"text/event-stream")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         for event in SAMPLE.read_bytes().split(b"\n\n")[:-1]:
@@ -93,3 +103,18 @@ def test_http2_from_end_to_end(http2: tuple[Http2Provider, Proxy]) -> None:
             assert (response.http_version, response.content) == ("HTTP/2", SAMPLE.read_bytes())
     assert provider.versions == ["2", "2"]
     assert provider.bodies[1]["messages"][1]["reasoning_content"] == "9.11 < 9.8 → 答案"
+
+
+def test_a_refusal_is_repaired_over_http2(http2: tuple[Http2Provider, Proxy]) -> None:
+    provider, proxy = http2
+    provider.strict = True
+    context = ssl.create_default_context(cafile=str(proxy.ca))
+    stranger = {"role": "assistant", "content": "Hello."}
+    ask = {"model": "deepseek-flash", "stream": True, "tools": TOOLS}
+    body = ask | {"messages": [user("Hi"), stranger, user("Which is greater?")]}
+    with httpx.Client(http1=False, http2=True, proxy=proxy.url, verify=context, trust_env=False) as client:
+        headers = {"authorization": "Bearer sk-one"}
+        response = client.post("https://api.deepseek.com/chat/completions", json=body, headers=headers)
+    assert (response.status_code, response.content) == (200, SAMPLE.read_bytes())
+    sent = [body["messages"][1]["reasoning_content"] for body in provider.bodies]
+    assert sent[0] == " " and sent[1].startswith("[reasoning not on record ") and len(sent) == 2

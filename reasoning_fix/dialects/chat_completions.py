@@ -78,7 +78,9 @@ def read_request(body: bytes) -> Request:
             request.messages.append(_read_turn(message))
             if own := _own_fields(message):
                 request.own[index] = own
-            if bytes(message.content)[:1] == b"[":
+            if bytes(message.content) in (b"", b"null"):
+                request.null_content.add(index)
+            elif bytes(message.content)[:1] == b"[":
                 request.in_parts[index] = bytes(message.content)
         elif role in _SYSTEM_ROLES:
             request.messages.append(None)
@@ -97,7 +99,8 @@ def write_request(
     request: Request, changes: Mapping[int, Change], settings: Mapping[str, bytes | None]
 ) -> bytes:
     """The body with members set in some messages and at its top. Raises SpliceError."""
-    return set_in_array(request.body, "messages", changes, settings)
+    present = {index: (*request.own.get(index, ()), "content") for index in changes}
+    return set_in_array(request.body, "messages", changes, settings, request.parameters, present)
 
 
 def tagged(request: Request, index: int, whole: str) -> dict[str, bytes]:

@@ -145,7 +145,7 @@ def write_request(
     """The body with thinking blocks set in some messages and members at its top. Raises SpliceError."""
     body = request.body
     if changes:
-        place = members(body)["messages"]
+        place = members(body, request.parameters)["messages"]
         array = body[place.begin : place.end]
         raws = values.items(array)
         replaced: dict[int, bytes | None] = {}

@@ -88,7 +88,7 @@ def write_request(
     """The body with reasoning items set in some turns and members at its top. Raises SpliceError."""
     body = request.body
     if changes:
-        place = members(body)["input"]
+        place = members(body, request.parameters)["input"]
         array = body[place.begin : place.end]
         raws = values.items(array)
         put: dict[int, list[bytes]] = {}

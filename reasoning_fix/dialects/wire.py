@@ -35,7 +35,8 @@ class Request(msgspec.Struct):
 
     `messages` has one entry per turn or other message, None for system messages. By index in it: `own` holds
     the reasoning fields that a client sent, `spans` the positions of a turn in the array of the body (where
-    they are not its index); `in_parts` the content of chat turns that is a list. `continued` is the index of
+    they are not its index); `in_parts` the content of chat turns that is a list,
+    `null_content` those without any. `continued` is the index of
     a last assistant message that the model is asked to continue, or None; `parameters` the body's members.
     """
 
@@ -48,6 +49,7 @@ class Request(msgspec.Struct):
     own: dict[int, dict[str, bytes]] = {}
     in_parts: dict[int, bytes] = {}
     spans: dict[int, tuple[int, ...]] = {}
+    null_content: set[int] = set()
     continued: int | None = None
 
 

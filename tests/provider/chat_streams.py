@@ -81,13 +81,15 @@ def _kimi_stream(head: Event, answer: Answer, _: bool) -> Iterator[Event]:
 
 def _glm_stream(head: Event, answer: Answer, _: bool) -> Iterator[Event]:
     def event(delta: Event) -> Event:
-        return {**head, "choices": [{"index": 0, "delta": {"role": "assistant", **delta}}]}
+        return {**head, "choices": [{"index": 0, "delta": delta}]}
+
+    said = {"role": "assistant"}  # with everything but a call
 
     for number, part in numbered_calls(answer):
         if isinstance(part, Thought):
-            yield from (event({"reasoning_content": one}) for one in tokens(part.text))
+            yield from (event({**said, "reasoning_content": one}) for one in tokens(part.text))
         elif isinstance(part, Text):
-            yield from (event({"content": one}) for one in tokens(part.text))
+            yield from (event({**said, "content": one}) for one in tokens(part.text))
         else:
             whole = {"id": part.id, "index": number, "type": "function", "function": function(part)}
             yield event({"tool_calls": [whole]})
@@ -135,26 +137,29 @@ def plain_stream(head: Event, answer: Answer, details: list[Event], provider: Pr
         return {**head, "choices": [choice]}
 
     routed = provider.shape == "openrouter"
-    beside = {"content": ""} if routed else {}
+    same = {"role": "assistant"} if routed else {}
+    empty, nothing = ({"content": ""}, {"content": None}) if routed else ({}, {})
     head |= {"provider": "Moonshot AI"} if routed else {}
     yield event({"role": "assistant", "content": ""})
-    # Scripted details come whole, one by one, where the thought begins; others token by token with the text.
+    # Scripted details come whole, one by one, before the thought; others with it, token by token.
     for detail in answer.details:
-        yield event({**beside, "reasoning_details": [detail]})
+        yield event({**same, **empty, "reasoning_details": [detail]})
     for number, part in numbered_calls(answer):
         if isinstance(part, Thought):
             for one in tokens(part.text):
                 fragment = [details[0] | {"text": one}] if details and not answer.details else []
                 extra = {"reasoning_details": fragment} if fragment else {}
-                yield event({**beside, **_thought(provider, one), **extra})
+                yield event({**same, **empty, **_thought(provider, one), **extra})
         elif isinstance(part, Text):
-            yield from (event({"content": one}) for one in tokens(part.text))
+            yield from (event({**same, "content": one}) for one in tokens(part.text))
         else:
             named = {"index": number, "id": part.id, "type": "function"}
-            yield event({"tool_calls": [{**named, "function": {"name": part.name, "arguments": ""}}]})
-            rest = {"index": number, "type": "function", "function": {"arguments": part.arguments}}
-            yield event({"tool_calls": [rest]})
-    yield event({"content": ""}, finish(answer))
+            start = {**named, "function": {"name": part.name, "arguments": ""}}
+            again = {"type": "function"} if routed else {}
+            rest = {"index": number, **again, "function": {"arguments": part.arguments}}
+            yield event({**same, **nothing, "tool_calls": [start]})
+            yield event({**same, **nothing, "tool_calls": [rest]})
+    yield event({**same, "content": ""}, finish(answer))
     yield {**head, "choices": [], "usage": usage(answer)}
 
 
@@ -178,38 +183,51 @@ def tagged(answer: Answer, tag: str = "think") -> str:
 
 
 def minimax_stream(head: Event, answer: Answer, details: list[Event], settings: Settings) -> Iterator[Event]:
-    def event(delta: Event, done: str | None = None) -> Event:
-        whole = {"role": "assistant", "name": "MiniMax AI", "audio_content": "", "content": "", **delta}
-        choice = {"index": 0, "delta": whole, "finish_reason": done}
-        return {**head, "choices": [choice], "usage": None, **flags}
-
+    """The finish reason comes with the last delta."""
     flags = {"input_sensitive": False, "output_sensitive": False, "input_sensitive_type": 0}
+    same = {"role": "assistant", "name": "MiniMax AI", "audio_content": ""}
     if details:
-        thought = said = ""
-        for part in answer.parts:
-            for one in tokens(part.text) if isinstance(part, Thought) else ():
-                thought = thought + one if settings.cumulative else one
-                plain = {} if settings.cumulative else {"reasoning_content": one}
-                yield event({**plain, "reasoning_details": [details[0] | {"text": thought}]})
-            for one in tokens(part.text) if isinstance(part, Text) else ():
-                said = said + one if settings.cumulative else one
-                yield event({"content": said})
-    elif "M3" in head["model"]:  # the same thought twice: in tags, and mirrored beside them
-        for part in answer.parts:
-            if isinstance(part, Thought):
-                yield event({"content": f"<{settings.think_tag}>\n"})
-                yield from (event({"content": one, "reasoning_content": one}) for one in tokens(part.text))
-                yield event({"content": f"\n</{settings.think_tag}>\n\n"})
-            elif isinstance(part, Text):
-                yield from (event({"content": one}) for one in tokens(part.text))
-    else:  # the tags arrive in two halves, as they do on the wire
-        for one in re.findall(r"(?s).{1,5}", tagged(answer, settings.think_tag)):
-            yield event({"content": one})
+        said = list(_split_deltas(answer, details, settings.cumulative))
+    else:
+        said = list(_tagged_deltas(answer, settings.think_tag, mirrored="M3" in head["model"]))
+    beside = {} if settings.cumulative else {"content": ""}
     for number, call in enumerate(answer.calls):
-        function = {"name": call.name, "arguments": call.arguments}
-        yield event(
-            {"tool_calls": [{"id": call.id, "index": number, "type": "function", "function": function}]}
+        first, rest = halves(call.arguments)
+        named = {"index": number, "id": call.id, "type": "function"}
+        said.append(
+            {**beside, "tool_calls": [{**named, "function": {"name": call.name, "arguments": first}}]}
         )
-    yield event({}, finish(answer))
+        said.append({**beside, "tool_calls": [{"index": number, "function": {"arguments": rest}}]})
+    said = said or [{"content": ""}]
+    for left, delta in zip(range(len(said) - 1, -1, -1), said, strict=True):
+        choice = {"index": 0, "delta": same | delta, "finish_reason": None if left else finish(answer)}
+        yield {**head, "choices": [choice], "usage": None, **flags}
     status = {"status_code": 0, "status_msg": ""}
     yield {**head, "choices": [], "usage": usage(answer), **flags, "base_resp": status}
+
+
+def _split_deltas(answer: Answer, details: list[Event], cumulative: bool) -> Iterator[Event]:
+    thought = said = ""
+    for part in answer.parts:
+        for one in tokens(part.text) if isinstance(part, Thought) else ():
+            thought = thought + one if cumulative else one
+            plain = {} if cumulative else {"reasoning_content": one}
+            yield {"content": "", **plain, "reasoning_details": [details[0] | {"text": thought}]}
+        for one in tokens(part.text) if isinstance(part, Text) else ():
+            said = said + one if cumulative else one
+            again = {"reasoning_details": [details[0] | {"text": thought}]} if cumulative else {}
+            yield {"content": said, **again}
+
+
+def _tagged_deltas(answer: Answer, tag: str, mirrored: bool) -> Iterator[Event]:
+    """The tags arrive in pieces; `mirrored`: the same thought also lies beside them."""
+    if not mirrored:
+        yield from ({"content": one} for one in re.findall(r"(?s).{1,5}", tagged(answer, tag)))
+        return
+    for part in answer.parts:
+        if isinstance(part, Thought):
+            yield {"content": f"<{tag}>\n"}
+            yield from ({"content": one, "reasoning_content": one} for one in tokens(part.text))
+            yield {"content": f"\n</{tag}>\n\n"}
+        elif isinstance(part, Text):
+            yield from ({"content": one} for one in tokens(part.text))

@@ -45,7 +45,8 @@ class Ledger:
             return "exact"
         if sent.reasoning is None:
             return "missing"
-        return "wrong" if sent.reasoning.strip() or any(piece.seal for piece in sent.pieces) else "blank"
+        more = any(piece.seal or piece.kind == "detail" for piece in sent.pieces)
+        return "wrong" if more or sent.reasoning.strip() else "blank"
 
 
 def _carries(sent: Sent, turn: Issued) -> bool:

@@ -13,6 +13,7 @@ class Settings(msgspec.Struct):
     `demand`: which turns must carry reasoning while thinking is on, whatever the rule says.
     `refuses`: reasoning of exactly these texts is refused like a missing one.
     `forbids`: fields of an assistant message that are refused, besides the provider's own.
+    `writes`: the one field for thoughts in chat answers and requests, where hosts and models differ.
     `max_characters`: a longer request body is refused as too long.
     `strict_signatures`: a signature this host did not issue is refused.
     `old_text`: DeepSeek's text of 2025, with the index. `opaque`: OpenCode hides the upstream's text.
@@ -23,6 +24,7 @@ class Settings(msgspec.Struct):
     demand: Demand | None = None
     refuses: tuple[str, ...] = ()
     forbids: tuple[str, ...] = ()
+    writes: str = ""
     max_characters: int | None = None
     strict_signatures: bool = False
     old_text: bool = False

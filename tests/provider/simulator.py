@@ -225,6 +225,9 @@ class Simulator:
 
     def _read(self, request: Request, provider: Provider) -> Asked | RawAnswer:
         """The request as its dialect understands it, judged; or the answer to what no dialect does."""
+        settings = self.settings[request.host]
+        if field := settings.writes:
+            provider = msgspec.structs.replace(provider, writes=field, reads=(field,))
         dialect = provider.dialect(request.path)
         try:
             body = request.json
@@ -257,7 +260,7 @@ class Simulator:
             turns,
             request.conversation,
             self.ledger,
-            self.settings[request.host],
+            settings,
         )
 
     async def _say(
