@@ -226,7 +226,8 @@ class _Item:
             text = string(part.get("text"))
             text = string(part.get("refusal")) if text is None else text
             if text is None:
-                attached.append(values.opaque(raw))
+                made = self.role == "assistant"
+                attached.append(values.constant(raw).encode() if made else values.opaque(raw))
             else:
                 texts.append(text)
         return "".join(texts), b"".join(attached)
