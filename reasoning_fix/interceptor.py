@@ -56,7 +56,6 @@ class Interceptor:
         self._installation: Installation | None = None
         self._lessons = Lessons(None)
         self._decrypt_all = False
-        self._keep = 0
         self._view = ChatView(self._table)
 
     def load(self, loader: Loader) -> None:
@@ -133,7 +132,7 @@ class Interceptor:
             if name in updated:
                 _positive(name, getattr(ctx.options, name))
         if "reasoning_view_kilobytes" in updated:
-            self._keep = 1024 * _whole("reasoning_view_kilobytes", ctx.options.reasoning_view_kilobytes, 0)
+            _whole("reasoning_view_kilobytes", ctx.options.reasoning_view_kilobytes, 0)
         if "reasoning_providers" in updated:
             self._table = self._view.table = _load_table(ctx.options.reasoning_providers)
         if self._store is not None and updated & {
@@ -211,7 +210,8 @@ class Interceptor:
         _sent.pop(flow, None)
         if sent is not None and flow.response.status_code == 200:
             if streamed or content_type.endswith("json"):
-                flow.response.stream = Tap(sent.exchange, coding, streamed, size, self._keep)
+                keep = 1024 * int(ctx.options.reasoning_view_kilobytes)
+                flow.response.stream = Tap(sent.exchange, coding, streamed, size, keep)
         elif streamed or (
             not self._decrypt_all and not self._is_own_page(flow) and self._route(flow) is None
         ):

@@ -51,9 +51,16 @@ class Upstream(Protocol):
 
 
 class Proxy:
-    """One mitmdump process. `lines` is its output so far; `home` outlives it and may serve the next one."""
+    """One mitmdump process (or another `program` of mitmproxy). `lines` is its output so far; `home` outlives it and may serve the next one."""
 
-    def __init__(self, provider: Upstream, home: Path, *arguments: str, addon: bool = True) -> None:
+    def __init__(
+        self,
+        provider: Upstream,
+        home: Path,
+        *arguments: str,
+        addon: bool = True,
+        program: str = "mitmdump",
+    ) -> None:
         self.home = home
         self.ca = home / "mitmproxy" / "mitmproxy-ca-cert.pem"
         self.lines: list[str] = []
@@ -61,7 +68,7 @@ class Proxy:
         home.mkdir(parents=True, exist_ok=True)
         route = home / "route.py"
         route.write_text(_ROUTE)
-        command = [sys.executable, "-c", "from mitmproxy.tools.main import mitmdump; mitmdump()"]
+        command = [sys.executable, "-c", f"from mitmproxy.tools.main import {program} as run; run()"]
         command += [
             "--listen-host",
             "127.0.0.1",
@@ -80,7 +87,7 @@ class Proxy:
         )
         self._reader = threading.Thread(target=self._drain, name="proxy output", daemon=True)
         self._reader.start()
-        line = self.wait_for(r"listening at .*:(\d+)", START_SECONDS)
+        line = self.wait_for(r"proxy.* listening at .*:(\d+)", START_SECONDS)
         self.port = int(line[1])
         self.url = f"http://127.0.0.1:{self.port}"
 

@@ -23,6 +23,8 @@ _LONGEST_ENTRY = 60_000
 _LONGEST_PLAIN = 20_000
 _LONGEST_FACT = 4_000
 _MOST_PARTS = 400
+# An empty line has no height in mitmweb: a blank stands in it.
+_BETWEEN = "\n \n"
 _LINE_END = re.compile(r"\r\n?|[\v\f\x1c\x1d\x1e\x85\u2028\u2029]")
 # Control characters would move a terminal's cursor, and marks of direction turn a line around.
 _UNSEEN = {
@@ -120,7 +122,7 @@ def _written(transcript: Transcript) -> str:
         room -= len(written)
         end -= 1
     middle = [_left_out(entries[begin:end])] if begin < end else []
-    return "\n\n".join([head, *first, *middle, *reversed(last)]) + "\n"
+    return _BETWEEN.join([head, *first, *middle, *reversed(last)]) + "\n"
 
 
 def _fact(value: str) -> str:
@@ -154,4 +156,6 @@ def _part(part: Part, gutter: str) -> list[str]:
     """Lines of one part, each behind its gutter; raw text is cleaned before it is split."""
     lines = [f"{gutter}   {_clean(part.title).replace(chr(10), ' ')}"] if part.title else []
     indent = f"{gutter}     " if part.title else f"{gutter}   "
-    return lines + [f"{indent}{line}".rstrip() for line in _clean(part.text).split("\n") if part.text]
+    if part.text:
+        lines += [f"{indent}{line}".rstrip() or " " for line in _clean(part.text).split("\n")]
+    return lines
