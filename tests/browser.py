@@ -40,7 +40,9 @@ _START_SECONDS = 30.0
 
 def find_chromium() -> str | None:
     """The path of a Chromium on this machine: $CHROMIUM, or one on PATH."""
-    return os.environ.get("CHROMIUM") or next((found for name in _NAMES if (found := shutil.which(name))), None)
+    return os.environ.get("CHROMIUM") or next(
+        (found for name in _NAMES if (found := shutil.which(name))), None
+    )
 
 
 async def _connected(url: str) -> WebSocketClientConnection:
@@ -118,7 +120,9 @@ class Browser:
 
     def click(self, script: str) -> None:
         """Click on the element that a JavaScript expression gives."""
-        assert self.run(f"(() => {{ const e = {script}; e?.click(); return !!e; }})()"), f"nothing at {script}"
+        assert self.run(f"(() => {{ const e = {script}; e?.click(); return !!e; }})()"), (
+            f"nothing at {script}"
+        )
 
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self._ask("Page.captureScreenshot")["data"]))

@@ -51,7 +51,10 @@ class Upstream(Protocol):
 
 
 class Proxy:
-    """One mitmdump process (or another `program` of mitmproxy). `lines` is its output so far; `home` outlives it and may serve the next one."""
+    """One process of mitmdump, or of another `program` of mitmproxy.
+
+    `lines` is its output so far; `home` outlives it and may serve the next one.
+    """
 
     def __init__(
         self,

@@ -39,9 +39,10 @@ _USED = {
         ("prompt_tokens_details", "cached_tokens"),
         ("input_tokens_details", "cached_tokens"),
         ("prompt_cache_hit_tokens",),
-        ("cache_read_input_tokens",),
         ("cached_tokens",),
     ),
+    # Not counted among the input tokens: https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching
+    "besides": (("cache_read_input_tokens",),),
     "out": (("completion_tokens",), ("output_tokens",)),
     "reasoning": (
         ("completion_tokens_details", "reasoning_tokens"),
@@ -119,6 +120,7 @@ class _Gathered:
         if "in" not in found and "out" not in found:
             return compact(self.usage)
         came = f"{found.get('in', '?')} in" + (f" ({found['cached']} cached)" if found.get("cached") else "")
+        came += f" and {found['besides']} from cache" if found.get("besides") else ""
         went = f"{found.get('out', '?')} out"
         return f"{came}, {went}" + (f" ({found['reasoning']} reasoning)" if found.get("reasoning") else "")
 
@@ -216,10 +218,15 @@ def _folded(
         gathered.take(event)
         try:
             fold.take(payload)
-        except AnswerError:
-            # The folder keeps what came before an error; the error itself was gathered.
+        except Exception:
+            # Whatever is wrong with one event, the others are shown. An error that it carries was gathered.
             gathered.unread += not event.get("error")
-    return fold.entries()
+    try:
+        return fold.entries()
+    except AnswerError:
+        # Half a character at the end of what came.
+        gathered.unread += 1
+        return []
 
 
 def _facts(gathered: _Gathered, ended: Ended, streamed: bool) -> list[tuple[str, str]]:

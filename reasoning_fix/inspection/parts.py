@@ -124,7 +124,9 @@ def thought(title: str, said: str) -> Part:
 
 
 def said(value: str) -> list[Part]:
-    """A text of an assistant, the `<think>` blocks in it set apart."""
+    """A text, the `<think>` blocks in it set apart; one of white space alone in quotes."""
+    if value and value[:200].isspace() and value.isspace():
+        return [Part("", _dumped(value[:100]))]
     if "think>" not in value:
         return [Part("", shortened(value, LONGEST))] if value else []
     found: list[Part] = []
