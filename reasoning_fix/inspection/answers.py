@@ -6,7 +6,7 @@ and passed over.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import msgspec
@@ -14,6 +14,7 @@ import msgspec
 from reasoning_fix.dialects import chat_answers, messages, responses
 from reasoning_fix.dialects.wire import Answered, AnswerError
 from reasoning_fix.inspection.parts import (
+    LONGEST,
     Members,
     Part,
     array,
@@ -24,6 +25,7 @@ from reasoning_fix.inspection.parts import (
     item_parts,
     members,
     pretty,
+    shortened,
     size,
     text,
 )
@@ -32,6 +34,10 @@ from reasoning_fix.inspection.requests import title
 from reasoning_fix.streams.copies import CUT
 from reasoning_fix.streams.events import EventReader
 
+# What an event must have in it to be looked at for more than its turns; null does not count.
+_TELLING = re.compile(
+    rb'"(?:usage|finish_reason|stop_reason|status|error|reason)"[ ]?:[ ]?[^n ]|message_stop|response\.[cif]'
+)
 _STREAM = re.compile(rb"(?:\A|[\r\n])(?:data|event|id|retry)?:")
 _USED = {
     "in": (("prompt_tokens",), ("input_tokens",)),
@@ -51,6 +57,10 @@ _USED = {
     ),
 }
 _MOST_ERRORS = 5
+_MOST_UNREAD = 1_000
+# An event of a real answer has some hundred bytes; what is left beyond this many is not looked at.
+_MOST_EVENTS = 200_000
+_SLICE = 256 * 1024
 _ENDS = ("message_stop", "response.completed", "response.incomplete", "response.failed")
 
 
@@ -154,7 +164,7 @@ class _Fold:
         return [Entry("[assistant]", partial(_items, items))] if items else []
 
 
-def _choice(answer: Answered) -> list[Part]:
+def _choice(answer: Answered) -> Iterable[Part]:
     message: dict[str, object] = {name: decoded(value) for name, value in answer.fields.items()}
     message["content"] = answer.turn.text
     message["tool_calls"] = [
@@ -164,12 +174,14 @@ def _choice(answer: Answered) -> list[Part]:
     return chat_parts(message)
 
 
-def _blocks(blocks: Sequence[bytes]) -> list[Part]:
-    return list(content_parts([decoded(block) for block in blocks]))
+def _blocks(blocks: Sequence[bytes]) -> Iterator[Part]:
+    for block in blocks:
+        yield from content_parts([decoded(block)])
 
 
-def _items(items: Sequence[bytes]) -> list[Part]:
-    return [part for item in items for part in item_parts(members(decoded(item)))]
+def _items(items: Sequence[bytes]) -> Iterator[Part]:
+    for item in items:
+        yield from item_parts(members(decoded(item)))
 
 
 def read_answer(body: bytes, dialect: str, ended: Ended, snapshots: bool = False) -> Transcript:
@@ -181,7 +193,7 @@ def read_answer(body: bytes, dialect: str, ended: Ended, snapshots: bool = False
     count = 0
     for at, piece in enumerate(pieces):
         if at % 2:  # what the pattern of the cut mark captured: the number of bytes left out
-            entries.append(Entry(f"[… {size(int(piece))} of the answer were not kept …]", list))
+            entries.append(Entry(f"[… {size(int(piece))} of the answer were not kept …]"))
             continue
         payloads = [piece.strip()] if whole else _events(piece)
         count += len(payloads)
@@ -199,28 +211,35 @@ def read_answer(body: bytes, dialect: str, ended: Ended, snapshots: bool = False
 
 def _events(data: bytes) -> list[bytes]:
     reader = EventReader(max_event=len(data) + 1)
-    return reader.feed(data) + reader.end()
+    found: list[bytes] = []
+    for start in range(0, len(data), _SLICE):
+        found += filter(None, reader.feed(data[start : start + _SLICE]))
+        if len(found) > _MOST_EVENTS:
+            return found
+    return found + [payload for payload in reader.end() if payload]
 
 
 def _folded(
     payloads: Sequence[bytes], dialect: str, snapshots: bool, gathered: _Gathered, limit: int
 ) -> list[Entry]:
     fold = _Fold(dialect, snapshots, limit)
-    for payload in payloads:
-        if payload.strip() == b"[DONE]":
+    for number, payload in enumerate(payloads):
+        if payload == b"[DONE]":
             gathered.ended = True
             continue
-        try:
-            event = members(decoded(payload))
-        except ValueError:
-            gathered.unread += 1
-            continue
-        gathered.take(event)
+        if number < 3 or _TELLING.search(payload):
+            try:
+                gathered.take(members(decoded(payload)))
+            except ValueError:
+                gathered.unread += 1
+                continue
         try:
             fold.take(payload)
         except Exception:
             # Whatever is wrong with one event, the others are shown. An error that it carries was gathered.
-            gathered.unread += not event.get("error")
+            gathered.unread += not gathered.errors
+        if gathered.unread > _MOST_UNREAD:
+            break
     try:
         return fold.entries()
     except AnswerError:
@@ -252,4 +271,4 @@ def _plain(body: bytes) -> list[Part]:
     try:
         return [Part("", pretty(decoded(body)))]
     except ValueError:
-        return [Part("", body.decode("utf-8", "replace"))]
+        return [Part("", shortened(body[: 4 * LONGEST].decode("utf-8", "replace"), LONGEST))]

@@ -8,6 +8,7 @@ the whole transcript, but no part keeps more than `LONGEST` characters of a text
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 import msgspec
 
@@ -22,6 +23,9 @@ _THINK = re.compile(r"<(?:mm:)?think>(.*?)(?:</(?:mm:)?think>|\Z)", re.DOTALL)
 _UNOPENED = re.compile(r"\A(.*?)</(?:mm:)?think>", re.DOTALL)
 _DATA_URL = re.compile(r"data:([^;,]{0,100})[^,]{0,100},")
 _NEVER_PRETTY = 1_000_000
+# `<think>` blocks in one text, and parts of a tool result.
+_MOST_BLOCKS = 50
+_MOST_ITEMS = 1_000
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -131,7 +135,7 @@ def said(value: str) -> list[Part]:
         return [Part("", shortened(value, LONGEST))] if value else []
     found: list[Part] = []
     at = 0
-    opened = list(_THINK.finditer(value))
+    opened = list(islice(_THINK.finditer(value), _MOST_BLOCKS))
     if not opened and (unopened := _UNOPENED.match(value)):
         opened = [unopened]
     for block in opened:
@@ -162,7 +166,7 @@ def _details(value: object) -> str:
     if not isinstance(value, list):
         return compact(value)
     lines = []
-    for item in value:
+    for item in value[:_MOST_ITEMS]:
         one = members(item)
         lines.append(text(one.get("text")) or text(one.get("summary")) or _sealed(item))
     return "\n".join(lines)
@@ -186,7 +190,7 @@ def _thinking_block(block: Members) -> Part:
 def _reasoning_item(item: Members) -> list[Part]:
     found = []
     for name in ("summary", "content"):
-        texts = [text(members(part).get("text")) for part in array(item.get(name))]
+        texts = [text(members(part).get("text")) for part in array(item.get(name))[:_MOST_ITEMS]]
         if any(texts):
             found.append(thought(f"reasoning ({name}):", "\n".join(texts)))
     if text(item.get("encrypted_content")):
@@ -210,7 +214,7 @@ def _result(call_id: object, content: object, note: str = "") -> list[Part]:
     title = f"result{_named(call_id)}{note}:"
     if isinstance(content, str):
         return [Part(title, shortened(content, LONGEST_RESULT))]
-    parts = list(content_parts(content))
+    parts = list(islice(content_parts(content), _MOST_BLOCKS))
     texts = "".join(part.text for part in parts if not part.title)
     others = [part for part in parts if part.title]
     return [Part(title, shortened(texts, LONGEST_RESULT)), *others]
@@ -275,22 +279,21 @@ def _attachment(kind: str, block: Members) -> Part | None:
     return Part(f"[{kind or 'attachment'}: {', '.join(about)}]")
 
 
-def chat_parts(message: Members) -> list[Part]:
+def chat_parts(message: Members) -> Iterator[Part]:
     """A message of chat completions."""
     if text(message.get("role")) in ("tool", "function"):
-        return _result(message.get("tool_call_id") or message.get("name"), message.get("content"))
-    found = [*_fields(message), *content_parts(message.get("content"))]
+        yield from _result(message.get("tool_call_id") or message.get("name"), message.get("content"))
+        return
+    yield from _fields(message)
+    yield from content_parts(message.get("content"))
     if text(message.get("refusal")):
-        found.append(Part("refusal:", shortened(text(message["refusal"]), LONGEST)))
+        yield Part("refusal:", shortened(text(message["refusal"]), LONGEST))
     for raw in array(message.get("tool_calls")):
         one = members(raw)
         function = members(one.get("function") or one.get("custom"))
-        found.append(
-            call(one.get("id"), function.get("name"), function.get("arguments", function.get("input")))
-        )
+        yield call(one.get("id"), function.get("name"), function.get("arguments", function.get("input")))
     if legacy := members(message.get("function_call")):
-        found.append(call("", legacy.get("name"), legacy.get("arguments")))
-    return found
+        yield call("", legacy.get("name"), legacy.get("arguments"))
 
 
 def item_parts(item: Members) -> list[Part]:

@@ -1,6 +1,7 @@
 """A transcript before it is written: facts at its top, then one entry per message. Values only."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -10,14 +11,16 @@ from reasoning_fix.inspection.parts import Part
 class Entry(msgspec.Struct):
     """One message. `read` gives its parts when they are needed; `added`: its reasoning was put in by us.
 
-    `status` is a word for the counts where the entry itself is left out.
+    Without `read` it stands for `count` messages that are left out; `statuses` say what became of how many
+    turns.
     """
 
-    title: str
-    read: Callable[[], Sequence[Part]]
+    title: str = ""
+    read: Callable[[], Iterable[Part]] | None = None
     note: str = ""
     added: bool = False
-    status: str = ""
+    count: int = 1
+    statuses: Counter[str] = msgspec.field(default_factory=Counter)
 
 
 class Transcript(msgspec.Struct):

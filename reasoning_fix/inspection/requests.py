@@ -5,7 +5,7 @@ of the body, so that the numbers shown are the ones that a provider's error text
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -56,6 +56,10 @@ _TELLING = (
 _SHOWN_ELSEWHERE = ("model", "messages", "input", "tools", "system", "instructions")
 _MOST_TOOLS = 60
 _ADDED = ("restored", "filled")
+# Of longer histories, messages at the beginning and as many at the end are looked at.
+_MOST_AT_AN_END = 2_000
+
+type _Note = Callable[[int, Callable[[], bool]], str]
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -85,28 +89,47 @@ def read_request(body: bytes, dialect: str, top: Members, told: Told) -> Transcr
     continued = _positions(request, request.continued) if request and request.continued is not None else ()
     transcript.entries = _system(top)
 
-    def note(position: int, thoughtful: bool) -> str:
+    def note(position: int, thinks: Callable[[], bool]) -> str:
         if position in continued:
             return "to be continued by the model"
         if told.turns is not None and not told.thinking_off:
             return _words(places.get(position))
-        return "with its reasoning" if thoughtful else "without reasoning"
+        return "with its reasoning" if thinks() else "without reasoning"
 
-    if dialect == "responses":
-        transcript.entries += _runs(items, places, note)
+    make = partial(_runs if dialect == "responses" else _messages, dialect, items, places, note)
+    if len(items) <= 2 * _MOST_AT_AN_END:
+        transcript.entries += make(range(len(items)))
     else:
-        read = chat_parts if dialect == "chat_completions" else _blocks
-        for position, item in enumerate(items):
-            message = members(item)
-            role = text(message.get("role")) or "?"
-            parts = partial(read, message) if message else partial(_odd, item)
-            entry = Entry(f"[{position}] {role}", parts)
-            if role == "assistant":
-                entry.note = note(position, _thinks(message))
-                entry.added = _is_added(places.get(position))
-                entry.status = _short(places.get(position))
-            transcript.entries.append(entry)
+        middle = range(_MOST_AT_AN_END, len(items) - _MOST_AT_AN_END)
+        turns = Counter(places[position].status for position in middle if position in places)
+        transcript.entries += make(range(middle.start))
+        transcript.entries.append(Entry(count=len(middle), statuses=turns))
+        transcript.entries += make(range(middle.stop, len(items)))
     return transcript
+
+
+def _messages(
+    dialect: str, items: Sequence[object], places: Mapping[int, Treated], note: _Note, wanted: range
+) -> list[Entry]:
+    read = chat_parts if dialect == "chat_completions" else _blocks
+    entries = []
+    for position in wanted:
+        message = members(items[position])
+        role = text(message.get("role")) or "?"
+        entry = Entry(
+            f"[{position}] {role}", partial(read, message) if message else partial(_odd, items[position])
+        )
+        if role == "assistant":
+            _treat(entry, places.get(position), note(position, partial(_thinks, message)))
+        entries.append(entry)
+    return entries
+
+
+def _treat(entry: Entry, turn: Treated | None, note: str) -> None:
+    entry.note = note
+    if turn is not None:
+        entry.added = turn.status in _ADDED
+        entry.statuses = Counter({turn.status: 1})
 
 
 def _thinks(message: Members) -> bool:
@@ -119,8 +142,8 @@ def _thinks(message: Members) -> bool:
     )
 
 
-def _blocks(message: Members) -> list[Part]:
-    return list(content_parts(message.get("content")))
+def _blocks(message: Members) -> Iterable[Part]:
+    return content_parts(message.get("content"))
 
 
 def _odd(item: object) -> list[Part]:
@@ -149,7 +172,7 @@ def _places(request: Request, treated: Mapping[int, Treated]) -> dict[int, Treat
 
 
 def _runs(
-    items: Sequence[object], places: Mapping[int, Treated], note: Callable[[int, bool], str]
+    _: str, items: Sequence[object], places: Mapping[int, Treated], note: _Note, wanted: range
 ) -> list[Entry]:
     """Items of the Responses API; what a model said in one go is one entry."""
     entries: list[Entry] = []
@@ -160,28 +183,32 @@ def _runs(
             return
         where = f"[{run[0]}]" if len(run) == 1 else f"[{run[0]}-{run[-1]}]"
         mine = [members(items[position]) for position in run]
-        entry = Entry(f"{where} assistant", partial(_joined, mine))
-        entry.note = note(run[0], any(_kind(item) == "reasoning" for item in mine))
-        entry.added = _is_added(places.get(run[0]))
-        entry.status = _short(places.get(run[0]))
+        entry = Entry(f"{where} assistant", partial(_joined, mine), count=len(run))
+        has_reasoning = partial(_has_reasoning, mine)
+        _treat(entry, places.get(run[0]), note(run[0], has_reasoning))
         entries.append(entry)
         run.clear()
 
-    for position, item in enumerate(items):
-        one = members(item)
+    for position in wanted:
+        one = members(items[position])
         role = _role(one)
         if role == "assistant":
             run.append(position)
             continue
         close()
-        parts = partial(item_parts, one) if one else partial(_odd, item)
+        parts = partial(item_parts, one) if one else partial(_odd, items[position])
         entries.append(Entry(f"[{position}] {role}", parts))
     close()
     return entries
 
 
-def _joined(items: Sequence[Members]) -> list[Part]:
-    return [part for item in items for part in item_parts(item)]
+def _has_reasoning(items: Sequence[Members]) -> bool:
+    return any(_kind(item) == "reasoning" for item in items)
+
+
+def _joined(items: Sequence[Members]) -> Iterator[Part]:
+    for item in items:
+        yield from item_parts(item)
 
 
 def _kind(item: Members) -> str:
@@ -202,14 +229,10 @@ def _role(item: Members) -> str:
 def _system(top: Members) -> list[Entry]:
     """A system prompt that stands beside the history."""
     return [
-        Entry(f"[{name}]", partial(_content, top[name]))
+        Entry(f"[{name}]", partial(content_parts, top[name]))
         for name in ("system", "instructions")
         if top.get(name)
     ]
-
-
-def _content(value: object) -> list[Part]:
-    return list(content_parts(value))
 
 
 def _facts(top: Members, count: int) -> list[tuple[str, str]]:
@@ -251,14 +274,6 @@ def _done(told: Told) -> list[tuple[str, str]]:
         said.append(f"{count} {status}" + (f" ({how})" if status == "restored" and how else ""))
     turns = f"{len(told.turns)} turn" + ("" if len(told.turns) == 1 else "s")
     return [("reasoning-fix", "; ".join([f"{turns}: {', '.join(said)}" if said else turns, *done]))]
-
-
-def _is_added(turn: Treated | None) -> bool:
-    return turn is not None and turn.status in _ADDED
-
-
-def _short(turn: Treated | None) -> str:
-    return "" if turn is None else turn.status
 
 
 def _words(turn: Treated | None) -> str:

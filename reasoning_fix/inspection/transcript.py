@@ -23,6 +23,7 @@ _LONGEST_ENTRY = 60_000
 _LONGEST_PLAIN = 20_000
 _LONGEST_FACT = 4_000
 _MOST_PARTS = 400
+_MOST_LINES = 2_000
 # An empty line has no height in mitmweb: a blank stands in it.
 _BETWEEN = "\n \n"
 _LINE_END = re.compile(r"\r\n?|[\v\f\x1c\x1d\x1e\x85\u2028\u2029]")
@@ -114,12 +115,12 @@ def _written(transcript: Transcript) -> str:
     room = budget // 2
     while begin < end and (written := _entry(entries[begin])) and len(written) <= room:
         first.append(written)
-        room -= len(written)
+        room -= len(written) + len(_BETWEEN)
         begin += 1
     room += budget // 2 - 1000
     while begin < end and (written := _entry(entries[end - 1])) and len(written) <= room:
         last.append(written)
-        room -= len(written)
+        room -= len(written) + len(_BETWEEN)
         end -= 1
     middle = [_left_out(entries[begin:end])] if begin < end else []
     return _BETWEEN.join([head, *first, *middle, *reversed(last)]) + "\n"
@@ -130,20 +131,23 @@ def _fact(value: str) -> str:
 
 
 def _left_out(entries: list[Entry]) -> str:
-    counts = Counter(entry.status for entry in entries if entry.status)
-    turns = ", ".join(f"{count} {status}" for status, count in counts.most_common())
-    count = f"{len(entries):,} message{'' if len(entries) == 1 else 's'} left out here"
-    return f"[… {count}{f'; their turns: {turns}' if turns else ''} …]"
+    statuses = sum((entry.statuses for entry in entries), Counter[str]())
+    turns = ", ".join(f"{count:,} {status}" for status, count in statuses.most_common())
+    count = sum(entry.count for entry in entries)
+    messages = f"{count:,} message{'' if count == 1 else 's'} left out here"
+    return f"[… {messages}{f'; their turns: {turns}' if turns else ''} …]"
 
 
 def _entry(entry: Entry) -> str:
+    if entry.read is None:
+        return entry.title or _left_out([entry])
     heading = f"{shortened(entry.title, 200, line=True)}{': ' if entry.note else ''}{entry.note}"
     lines = [_clean(heading).replace("\n", " ")]
     room = _LONGEST_ENTRY
-    found = list(entry.read())
+    found = iter(entry.read())
     for index, part in enumerate(found):
         if room <= 0 or index == _MOST_PARTS:
-            lines.append(f"    [… {len(found) - index} more parts of this message left out …]")
+            lines.append("    [… more parts of this message left out …]")
             break
         gutter = ("+" if entry.added else "|") if part.thought else " "
         written = _part(part, gutter)
@@ -156,6 +160,10 @@ def _part(part: Part, gutter: str) -> list[str]:
     """Lines of one part, each behind its gutter; raw text is cleaned before it is split."""
     lines = [f"{gutter}   {_clean(part.title).replace(chr(10), ' ')}"] if part.title else []
     indent = f"{gutter}     " if part.title else f"{gutter}   "
-    if part.text:
-        lines += [f"{indent}{line}".rstrip() or " " for line in _clean(part.text).split("\n")]
-    return lines
+    if not part.text:
+        return lines
+    texts = _clean(part.text).split("\n")
+    if len(texts) > _MOST_LINES:
+        left_out = len(texts) - _MOST_LINES
+        texts[_MOST_LINES // 2 : -_MOST_LINES // 2] = [f"[… {left_out:,} lines left out …]"]
+    return lines + [f"{indent}{line}".rstrip() or " " for line in texts]
