@@ -128,10 +128,14 @@ class Browser:
         path.write_bytes(base64.b64decode(self._ask("Page.captureScreenshot")["data"]))
 
     def close(self) -> None:
+        try:
+            self._loop.run_until_complete(self._hang_up())
+            self._loop.close()
+        finally:
+            self._kill()
+
+    async def _hang_up(self) -> None:
         self._socket.close()
-        self._loop.run_until_complete(asyncio.sleep(0))
-        self._loop.close()
-        self._kill()
 
     def _kill(self) -> None:
         # A session of its own: the group is this Chromium and its children, and nothing else.
