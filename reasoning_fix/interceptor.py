@@ -7,17 +7,18 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-import platformdirs
 from mitmproxy import command, contentviews, ctx, exceptions, http, tls
 from mitmproxy.addonmanager import Loader
 from mitmproxy.log import ALERT
 
-from reasoning_fix import fallback, providers, refusals
+from reasoning_fix import fallback, places, providers, refusals
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import KeptByServer, NotChatError
 from reasoning_fix.fallback import Wishes
+from reasoning_fix.health import StoreState, counts
 from reasoning_fix.inspection.view import ChatView
 from reasoning_fix.lessons import Lessons
+from reasoning_fix.pages import is_own_page
 from reasoning_fix.provider_files import ProviderTableError
 from reasoning_fix.provider_rows import Endpoint
 from reasoning_fix.providers import Provider, Table
@@ -28,8 +29,9 @@ from reasoning_fix.restoring import Caller, Report, restore
 from reasoning_fix.store import Store, StoreError
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation
-from reasoning_fix.store.sqlite import open_store
+from reasoning_fix.store.sqlite import SqliteStore, open_store
 from reasoning_fix.streams.copies import Kept
+from reasoning_fix.trust.leaves import PermittedLeaves
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,8 @@ class Interceptor:
     name = "reasoning_fix"
 
     def __init__(self) -> None:
+        # Part of this addon wherever it is loaded: without it a constrained CA's certificates are refused.
+        self.addons = [PermittedLeaves()]
         self._table: Table = providers.load()
         self._store: Store | None = None
         self._installation: Installation | None = None
@@ -183,6 +187,7 @@ class Interceptor:
         if route is None:
             return
         host = _host(flow)
+        counts.requests += 1
         try:
             self._repair(flow, *route, host)
         except KeptByServer as reason:
@@ -236,6 +241,13 @@ class Interceptor:
         _sent.pop(flow, None)
         self._finish(flow, complete=False)
 
+    def store_state(self) -> StoreState:
+        """Where turns are kept now, for the health page."""
+        path = _store_path()
+        if isinstance(self._store, SqliteStore):
+            return StoreState("sqlite", str(path), self._store.is_sound())
+        return StoreState("memory", str(path or ""), path is None)
+
     def _finish(self, flow: http.HTTPFlow, complete: bool) -> None:
         if flow.response is None:
             return
@@ -270,6 +282,8 @@ class Interceptor:
         _note(flow, restored.report, endpoint)
         if restored.body is not None:
             flow.request.content = restored.body
+            counts.restored += restored.report.restored
+            counts.filled += restored.report.filled
             _tell(flow, host, restored.report)
         elif restored.report.thinking_off:
             _comment(flow, "not touched: thinking is off")
@@ -284,6 +298,8 @@ class Interceptor:
         return None
 
     def _is_own_page(self, flow: http.HTTPFlow) -> bool:
+        if is_own_page(flow):
+            return True
         if "onboarding" not in ctx.options:
             return False
         return bool(ctx.options.onboarding) and flow.request.pretty_host == ctx.options.onboarding_host
@@ -300,7 +316,7 @@ class Interceptor:
         logger.log(ALERT, "Forgot %d lesson%s.", count, "" if count == 1 else "s")
 
     def _open(self) -> None:
-        directory = Path(platformdirs.user_data_dir("reasoning-fix", appauthor=False))
+        directory = places.data()
         path = _store_path()
         if path is None:
             self._store = MemoryStore()
@@ -332,12 +348,12 @@ def _store_path() -> Path | None:
         return None
     if given:
         return Path(given).expanduser()
-    return Path(platformdirs.user_data_dir("reasoning-fix", appauthor=False)) / "turns.sqlite3"
+    return places.data() / "turns.sqlite3"
 
 
 def _load_table(given: str) -> Table:
-    path = Path(given).expanduser() if given else _default_providers()
-    if not given and not path.is_file():
+    path = Path(given).expanduser() if given else places.user_providers()
+    if path is None:
         return providers.load()
     if not path.is_file():
         raise _options_error(f"reasoning_providers: there is no file {given!r}; give a TOML file.")
@@ -345,10 +361,6 @@ def _load_table(given: str) -> Table:
         return providers.load(path)
     except (ProviderTableError, OSError) as error:
         raise _options_error(f"reasoning_providers: {error}") from error
-
-
-def _default_providers() -> Path:
-    return Path(platformdirs.user_config_dir("reasoning-fix", appauthor=False)) / "providers.toml"
 
 
 def _options_error(text: str) -> exceptions.OptionsError:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from reasoning_fix.dialects.wire import Answered, AnswerError, Dialect
+from reasoning_fix.health import counts
 from reasoning_fix.matching import Conversation, Opened
 from reasoning_fix.providers import Table
 from reasoning_fix.store import Record, Store
@@ -113,6 +114,7 @@ def record_answer(exchange: Exchange, answer: Answered) -> None:
     answer = Answered(turn, fields, answer.complete)
     record = make_record(exchange, said, exchange.context, exchange.parent, exchange.thread, answer)
     exchange.store.put(exchange.scope.id, [record])
+    counts.recorded += 1
 
 
 def _is_echo(exchange: Exchange, name: str, value: bytes) -> bool:

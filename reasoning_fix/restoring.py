@@ -117,6 +117,7 @@ class _ScopedLookup:
         self._provider = caller.provider
         self._family = caller.provider.family(model)
         self._families: dict[str, bool] = {model: True}
+        self._opened: dict[bytes, Opened | None] = {}
 
     def at(self, places: Collection[bytes]) -> list[Record]:
         return self._mine(self._store.at(self._scope.id, places))
@@ -127,10 +128,12 @@ class _ScopedLookup:
         return self._mine(self._store.related(self._scope.id, contexts=contexts, turns=turns, ids=ids))
 
     def open(self, record: Record) -> Opened | None:
-        try:
-            return _open(self._scope.open(record.sealed, record.key))
-        except (SealError, msgspec.MsgspecError):
-            return None
+        if record.key not in self._opened:
+            try:
+                self._opened[record.key] = _open(self._scope.open(record.sealed, record.key))
+            except (SealError, msgspec.MsgspecError):
+                self._opened[record.key] = None
+        return self._opened[record.key]
 
     def _mine(self, records: list[Record]) -> list[Record]:
         return [r for r in records if r.issuer == self._issuer and self._is_kin(r.model)]
@@ -207,9 +210,8 @@ class _Restoration:
         changes: dict[int, dict[str, bytes | None]] = {}
         report.thinking_off = turn_off or fallback.is_off(self.table, self.policy, request.parameters)
         if not report.thinking_off and not self.policy.rule.forbidden:
-            for said, verdict, context in zip(
-                history.slots, matching.verdicts, matching.contexts, strict=True
-            ):
+            verdicts = self._once(history.slots, matching.verdicts)
+            for said, verdict, context in zip(history.slots, verdicts, matching.contexts, strict=True):
                 self.status = "absent"
                 if change := self._change(said, verdict, context):
                     changes[said.index] = change | self._said_nothing(said)
@@ -238,6 +240,25 @@ class _Restoration:
         written = self.dialect.write_request(request, changes, settings)
         self.report.grown = len(written) - len(request.body)
         return Restored(written if written != request.body else None, self.report, exchange)
+
+    def _once(self, slots: list[Slot], verdicts: list[Verdict | None]) -> list[Verdict | None]:
+        """The verdicts; where a client split a turn and left the reasoning in a piece, all are parts."""
+        pieces = Counter(record.key for verdict in verdicts if verdict for record in verdict.records)
+        if max(pieces.values(), default=1) == 1:
+            return verdicts
+        brought = {
+            record.key
+            for said, verdict in zip(slots, verdicts, strict=True)
+            if verdict and self._brings_reasoning(said)
+            for record in verdict.records
+            if pieces[record.key] > 1
+        }
+        return [
+            Verdict(verdict.records, verdict.evidence, part=True)
+            if verdict and any(record.key in brought for record in verdict.records)
+            else verdict
+            for verdict in verdicts
+        ]
 
     def _settings(self) -> tuple[Settings, bool]:
         """Members to set at the top of the body, and whether thinking is to be turned off."""
@@ -287,7 +308,7 @@ class _Restoration:
         if change:
             self.report.stripped += 1
             own = {name: value for name, value in own.items() if name not in change}
-        if any(self._is_real(name, own[name]) for name in self.fields if name in own):
+        if self._brings_reasoning(said):
             self.status = "sent"
             return change | self._completed(own, verdict)
         if self.only_demanded and not self._demanded(said):
@@ -410,6 +431,11 @@ class _Restoration:
 
     def _demanded(self, said: Slot) -> bool:
         return self.policy.demands(bool(said.calls), self.request.has_tools)
+
+    def _brings_reasoning(self, said: Slot) -> bool:
+        """Whether the client sends reasoning of this turn itself, in a field that this provider reads."""
+        own = self.request.own.get(said.index, {})
+        return any(self._is_real(name, own[name]) for name in self.fields if name in own)
 
     def _is_real(self, name: str, value: bytes) -> bool:
         """Whether a client's value is reasoning rather than nothing, a blank or a placeholder."""

@@ -1,7 +1,7 @@
 """Conversations for tests without a proxy: record answers, restore requests, look at the bytes."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import msgspec
 from reasoning_fix import providers
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import Lesson, Lessons
-from reasoning_fix.recording import record_answer
+from reasoning_fix.matching import Opened
+from reasoning_fix.recording import Exchange, Tap, record_answer
 from reasoning_fix.restoring import Caller, Restored, restore
 from reasoning_fix.store import Store
 from reasoning_fix.store.memory import MemoryStore
@@ -66,9 +67,17 @@ class Scene:
     ) -> Restored:
         caller = self.caller(key, session)
         if body is None:
-            whole = {"model": self.model, "messages": list(messages), "tools": TOOLS} | parameters
-            body = json.dumps(whole).encode()
+            body = self.body(messages, **parameters)
         return self.restore_body(body, caller)
+
+    def body(self, messages: Sequence[Message], **parameters: object) -> bytes:
+        whole = {"model": self.model, self.member: list(messages), "tools": TOOLS} | parameters
+        return json.dumps(whole).encode()
+
+    @property
+    def member(self) -> str:
+        """The member of a request that holds its history."""
+        return "input" if self.caller().endpoint.dialect == "responses" else "messages"
 
     def caller(self, key: str = "sk-one", session: str = "") -> Caller:
         provider = self.table.provider(self.host)
@@ -102,7 +111,7 @@ class Scene:
     def sent(self, messages: Sequence[Message], **options: Any) -> list[Message]:
         """The messages as the provider gets them."""
         restored = self.restore(messages, **options)
-        return list(messages) if restored.body is None else list(json.loads(restored.body)["messages"])
+        return list(messages) if restored.body is None else list(json.loads(restored.body)[self.member])
 
     def say(self, messages: Sequence[Message], answer: Message, **options: Any) -> Message:
         """Send a request and let the provider answer with this message; what a plain client keeps of it."""
@@ -122,6 +131,26 @@ class Scene:
         choices = [{"index": i, "message": a, "finish_reason": finish} for i, a in enumerate(answers)]
         for one in folder.feed(json.dumps({"choices": choices}).encode()) + folder.end(complete=False):
             record_answer(exchange, one)
+
+    def watch(
+        self, exchange: Exchange, chunks: Iterable[bytes], coding: str = "", streamed: bool = True
+    ) -> None:
+        """Let an answer pass through a tap, which must hand on every chunk as it came."""
+        tap = Tap(exchange, coding, streamed, None)
+        for chunk in chunks:
+            assert tap(chunk) is chunk
+        tap(b"")
+        tap.finish(complete=True)
+
+    def records(self, key: str = "sk-one") -> list[tuple[Opened, bool]]:
+        """What is on record, oldest first, and whether each turn was complete."""
+        assert isinstance(self.store, MemoryStore)
+        scope = self.installation.scope(key)
+        return [
+            (msgspec.msgpack.decode(scope.open(record.sealed, record.key), type=Opened), record.complete)
+            for owner, record in self.store.take()
+            if owner == scope.id
+        ]
 
 
 def reasoning(messages: Sequence[Message]) -> list[object]:

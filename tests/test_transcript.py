@@ -174,7 +174,7 @@ RESPONSES: dict[str, Any] = {
         {"type": "function_call_output", "call_id": "call_1", "output": "42"},
         {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "It is 42."}]},
         {"type": "message", "role": "developer", "content": "Hurry."},
-        {"type": "item_reference", "id": "msg_1"},
+        {"type": "hologram", "depth": 3},
     ],
 }
 RESPONSES_TURNS = (Treated(1, "restored", "neighbour", RECORDED), Treated(3, "absent"))

@@ -1,11 +1,14 @@
 """The content view in mitmproxy: for which flows, after which ends, and what a saved file keeps and finds."""
 
 import asyncio
+import contextlib
 import gzip
+import itertools
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import brotli
 import pytest
@@ -18,6 +21,8 @@ from reasoning_fix.interceptor import Interceptor
 from tests.conftest import StartProxy
 from tests.people import script_four_turns, through
 from tests.provider.simulator import DEEPSEEK, KIMI, Simulator
+from tests.provider.turns import Dialect
+from tests.proxy import client
 from tests.scenes import TOOLS, Message, call, tool, turn, user
 
 ANSWER = turn("Let me look.", [call("call_00_abcdefgh", '{"city":"Paris"}')], reasoning_content="A thought.")
@@ -314,3 +319,71 @@ def test_a_saved_file_shows_the_same_transcripts(saved: list[http.HTTPFlow]) -> 
     assert "assistant: reasoning not on record, filled by rule" in text(saved[3], saved[3].request)
     assert "|     New.\n    So?" in text(saved[3], saved[3].response)
     assert "reasoning-fix: thinking is off: no turn was touched" in text(saved[4], saved[4].request)
+
+
+@pytest.mark.parametrize("dialect", ["chat", "messages", "responses"])
+def test_every_wire_shows_what_became_of_each_turn(
+    dialect: Dialect, provider: Simulator, start_proxy: StartProxy, tmp_path: Path
+) -> None:
+    path = tmp_path / "capture.flows"
+    proxy = start_proxy("-w", str(path))
+    script_four_turns(provider)
+    person = through(proxy, DEEPSEEK, dialect, "Weather?", keeps=False)
+    for _ in range(3):
+        person.ask()
+    person.says("Thanks.")
+    person.ask()
+    proxy.stop()
+    with path.open("rb") as file:
+        last = list(io.FlowReader(file).stream())[-1]
+    assert isinstance(last, http.HTTPFlow)
+    view, text = shown(last.request, last)
+    assert view == "LLM chat"
+    assert text.count("] assistant: reasoning restored by context, recorded ") == 3
+    assert "reasoning-fix: 3 turns: 3 restored (3 by context)" in text
+    added = [line.strip("+ ") for line in text.splitlines() if line.startswith("+     ")]
+    assert [line for line in added if line[0] != "["] == [
+        "Zürich first.",
+        "Then Oslo (奥斯陆).",
+        "And Bern?",
+        "All dry. 好。",
+    ]
+    view, text = shown(last.response, last)
+    assert view == "LLM chat" and "|     Polite.\n    Welcome.\n" in text and "\nend: " not in text
+
+
+@pytest.mark.parametrize("dialect", ["chat", "messages", "responses"])
+def test_a_stream_that_the_provider_drops_says_so(
+    dialect: Dialect, provider: Simulator, start_proxy: StartProxy, tmp_path: Path
+) -> None:
+    path = tmp_path / "capture.flows"
+    proxy = start_proxy("-w", str(path))
+    provider.say(reasoning="Count up to ten, slowly and aloud.", text="One two three four.", cut_after=6)
+    with contextlib.suppress(Exception):  # each library complains in its own words
+        through(proxy, DEEPSEEK, dialect, "Count.", keeps=False).ask()
+    proxy.stop()
+    with path.open("rb") as file:
+        last = list(io.FlowReader(file).stream())[-1]
+    assert isinstance(last, http.HTTPFlow)
+    _, text = shown(last.response, last)
+    assert "\nend: provider stopped (" in text and "|     Count" in text
+
+
+def test_a_stream_that_the_client_leaves_says_so(
+    provider: Simulator, start_proxy: StartProxy, tmp_path: Path
+) -> None:
+    path = tmp_path / "capture.flows"
+    proxy = start_proxy("-w", str(path))
+    provider.say(reasoning="Count up to ten, slowly and aloud.", text="One two three four.", pause=0.2)
+    api = client(proxy, DEEPSEEK.host, "sk-somebody")
+    create = cast(Any, api.chat.completions.create)
+    stream = create(model=DEEPSEEK.model, messages=[user("Count.")], stream=True)
+    for _ in itertools.islice(stream, 3):
+        pass
+    stream.close()
+    proxy.wait_for("client disconnect")
+    proxy.stop()
+    with path.open("rb") as file:
+        last = list(io.FlowReader(file).stream())[-1]
+    assert isinstance(last, http.HTTPFlow)
+    assert "\nend: cut by the client (" in shown(last.response, last)[1]

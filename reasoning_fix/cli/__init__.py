@@ -2,7 +2,9 @@
 
 A subcommand is a module of this folder named in `COMMANDS`: its docstring is its `--help`, and it has
 `add_arguments(parser)` and `run(arguments) -> int` (the exit code: 0 done, 1 found something wrong, 2 used
-wrongly). Only the module of the subcommand that was asked for is imported, so that starting is fast.
+wrongly). Only the module of the subcommand that was asked for is imported, so that starting is fast. One
+that passes words on to another program also has `split(words) -> (its own, the others)`; it finds the others
+in `arguments.others`. With `OWN_HELP = True` it adds --help itself.
 """
 
 import argparse
@@ -14,7 +16,16 @@ from types import ModuleType
 from reasoning_fix import __version__
 
 # Name of the subcommand -> its module, in the order of `--help`, with the line that `--help` shows.
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("run", "start the proxy"),
+    "web": ("web", "start the proxy with mitmproxy's page in the browser"),
+    "exec": ("execute", "run one program through the proxy"),
+    "env": ("env", "print the variables that send a shell's programs through the proxy"),
+    "ca": ("ca", "make, show, trust or no longer trust the CA that the proxy signs with"),
+    "service": ("service", "keep the proxy running: install, status, remove"),
+    "system-proxy": ("system_proxy", "send every program of this desktop through the proxy: on, off, status"),
+    "doctor": ("doctor", "find what is wrong and say the fix"),
+}
 
 
 class UsageError(Exception):
@@ -47,14 +58,22 @@ def _parse(words: list[str]) -> tuple[argparse.Namespace, ModuleType | None]:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     asked = next((word for word in words if not word.startswith("-")), "")
     module: ModuleType | None = None
+    others: list[str] = []
     for name, (module_name, line) in COMMANDS.items():
-        command = commands.add_parser(name, help=line, description=line)
-        if name == asked:
+        if name != asked:
+            commands.add_parser(name, help=line, description=line)
+        else:
             module = importlib.import_module(f"reasoning_fix.cli.{module_name}")
+            command = commands.add_parser(name, help=line, add_help=not getattr(module, "OWN_HELP", False))
             command.description = (module.__doc__ or line).strip()
             command.formatter_class = argparse.RawDescriptionHelpFormatter
             module.add_arguments(command)
+            if hasattr(module, "split"):
+                after = words.index(name) + 1
+                ours, others = module.split(words[after:])
+                words = [*words[:after], *ours]
     arguments = parser.parse_args(words)
+    arguments.others = others
     if arguments.command is None:
         parser.print_help()
     return arguments, module

@@ -21,7 +21,7 @@ Raw = msgspec.Raw
 FIELD = "blocks"
 _THINKING = ("thinking", "redacted_thinking")
 # Claude Code puts notes of its own, which change from request to request, into text blocks like this one.
-_REMINDER = re.compile(r"\s*<system-reminder>.*</system-reminder>\s*", re.DOTALL)
+_REMINDER = re.compile(r"\s*(<system-reminder>(?:(?!</system-reminder>).)*</system-reminder>\s*)+", re.DOTALL)
 
 
 class _Message(msgspec.Struct):
@@ -93,7 +93,7 @@ def _read_others(message: _Message) -> list[Other | None]:
     """A user message as what it holds: tool results one by one, and what was said around them."""
     text = string(message.content)
     if text is not None:
-        return [Other(message.role, text)]
+        return [None if _REMINDER.fullmatch(text) else Other(message.role, text)]
     if bytes(message.content)[:1] != b"[":
         return [Other(message.role, "", bytes(message.content))]
     others: list[Other | None] = []
@@ -145,7 +145,7 @@ def write_request(
     """The body with thinking blocks set in some messages and members at its top. Raises SpliceError."""
     body = request.body
     if changes:
-        place = members(body)["messages"]
+        place = members(body, request.parameters)["messages"]
         array = body[place.begin : place.end]
         raws = values.items(array)
         replaced: dict[int, bytes | None] = {}
@@ -277,7 +277,7 @@ class _Event(msgspec.Struct):
     content_block: Raw = Raw(b"null")
     delta: _Delta | None = None
     content: Raw = Raw(b"null")
-    stop_reason: str | None = None
+    error: Raw = Raw(b"null")
 
 
 _decode_event = msgspec.json.Decoder(_Event).decode
@@ -303,8 +303,9 @@ class _Block:
         return (string(self.members.get(name)) or "") + "".join(self.added.get(name, ()))
 
     def arguments(self) -> str:
-        if "partial_json" in self.added:
-            return "".join(self.added["partial_json"])
+        written = values.joined("".join(self.added.get("partial_json", ())))
+        if written.strip():
+            return written
         return bytes(self.members.get("input", b"")).decode("utf-8", "replace")
 
     def written(self) -> bytes:
@@ -324,7 +325,7 @@ def _turn(parts: list[_Block]) -> Turn:
         elif part.kind in ("tool_use", "server_tool_use"):
             calls.append(Call(part.text("id"), part.text("name"), part.arguments()))
         elif not part.thinks:
-            said.append(opaque(part.raw).decode("utf-8", "replace"))
+            said.append(values.constant(part.raw))
     return Turn(values.joined("".join(said)), tuple(calls))
 
 
@@ -353,24 +354,25 @@ class AnswerFolder:
         self._size += len(payload)
         if self._size > self._limit:
             raise AnswerError(f"a turn is longer than {self._limit} bytes")
+        if event.type == "error" or bytes(event.error) != b"null":
+            raise AnswerError("the answer carries an error")
         match event.type:
-            case "error":
-                raise AnswerError("the answer carries an error")
             case "message":
-                self._begun = True
                 for index, raw in enumerate(values.items(event.content)):
                     self._parts[index] = _Block(opened(raw), raw)
+                self._begun = True
                 return self._finished()
             case "message_start":
                 self._begun = True
             case "content_block_start":
+                self._begun = True
                 raw = bytes(event.content_block)
-                self._parts[self._at(event)] = _Block(opened(raw), raw)
+                self._parts[self._at(event, begins=True)] = _Block(opened(raw), raw)
             case "content_block_delta" if event.delta is not None:
                 self._add(self._at(event), event.delta)
             case "message_delta" if event.delta is not None and event.delta.stop_reason:
                 return self._finished()
-            case "message_stop":
+            case "message_stop" if self._begun:
                 return self._finished()
         return []
 
@@ -385,8 +387,11 @@ class AnswerFolder:
         """The turn, where it was not handed out yet."""
         return self._finished(complete) if self._begun else []
 
-    def _at(self, event: _Event) -> int:
-        return event.index if event.index is not None else max(len(self._parts) - 1, 0)
+    def _at(self, event: _Event, begins: bool = False) -> int:
+        """Which block an event is about: without an index, the last one, or a new one."""
+        if event.index is not None:
+            return event.index
+        return len(self._parts) if begins else max(len(self._parts) - 1, 0)
 
     def _add(self, index: int, delta: _Delta) -> None:
         part = self._parts.get(index)
@@ -416,14 +421,14 @@ def _read_event(payload: bytes) -> _Event:
     if payload.strip() == b"[DONE]":
         return _Event("message_stop")
     event = values.loose(payload)
-    delta = event.get("delta")
-    kept = (
-        {name: part for name, part in delta.items() if isinstance(part, str)}
-        if isinstance(delta, dict)
-        else {}
-    )
-    kept = {name: part for name, part in kept.items() if name in _Delta.__struct_fields__}
-    index = event.get("index")
-    if kept and event.get("type") in ("content_block_delta", "message_delta"):
-        return _Event(str(event["type"]), index if isinstance(index, int) else None, delta=_Delta(**kept))
-    raise AnswerError("an event that cannot be read")
+    kind, index, delta = str(event.get("type")), event.get("index"), event.get("delta")
+    kept = {
+        name: part
+        for name, part in (delta.items() if isinstance(delta, dict) else ())
+        if name in _Delta.__struct_fields__ and isinstance(part, str)
+    }
+    if kept and kind in ("content_block_delta", "message_delta"):
+        return _Event(kind, index if isinstance(index, int) else None, delta=_Delta(**kept))
+    if kind in ("message", "content_block_start", "content_block_delta", "error") or event.get("error"):
+        raise AnswerError("an event that cannot be read")
+    return _Event("other")

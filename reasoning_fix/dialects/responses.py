@@ -55,6 +55,8 @@ def read_request(body: bytes) -> Request:
     run: list[tuple[int, _Item]] = []
     for position, raw in enumerate(values.items(given)):
         item = _Item(raw)
+        if item.kind == "item_reference":
+            raise KeptByServer("the server keeps items of this conversation itself (item_reference)")
         if item.role == "assistant":
             run.append((position, item))
             continue
@@ -86,7 +88,7 @@ def write_request(
     """The body with reasoning items set in some turns and members at its top. Raises SpliceError."""
     body = request.body
     if changes:
-        place = members(body)["input"]
+        place = members(body, request.parameters)["input"]
         array = body[place.begin : place.end]
         raws = values.items(array)
         put: dict[int, list[bytes]] = {}
@@ -142,24 +144,27 @@ def completed(field: str, sent: bytes, recorded: bytes) -> bytes | None:
             at += 1
         if at == len(theirs):
             return None
-        whole = whole and _texts(item) == _texts(theirs[at])
+        whole = whole and _texts(item) == _texts(theirs[at]) and _sealed(item) == _sealed(theirs[at])
         at += 1
     return None if whole else recorded
 
 
 def _is_same(sent: dict[str, Raw], recorded: dict[str, Raw]) -> bool:
     mine, theirs = _texts(sent), _texts(recorded)
+    if _sealed(sent) not in ("", _sealed(recorded)):
+        return False
     if mine:
-        return mine == theirs
-    for name in ("encrypted_content", "id"):
-        if (value := string(sent.get(name))) and value == string(recorded.get(name)):
-            return True
-    return False
+        return all(text in theirs for text in mine)
+    return bool(_sealed(sent)) or (bool(sent.get("id")) and string(sent["id"]) == string(recorded.get("id")))
 
 
-def _texts(item: Mapping[str, Raw]) -> list[str]:
+def _sealed(item: Mapping[str, Raw]) -> str:
+    return string(item.get("encrypted_content")) or ""
+
+
+def _texts(item: Mapping[str, Raw], names: tuple[str, ...] = _TEXTS) -> list[str]:
     found = [
-        string(opened(part).get("text")) or "" for name in _TEXTS for part in values.items(item.get(name))
+        string(opened(part).get("text")) or "" for name in names for part in values.items(item.get(name))
     ]
     return [text for text in found if text]
 
@@ -183,7 +188,7 @@ class _Item:
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
         self.members = opened(raw)
-        self.kind = string(self.members.get("type")) or ("message" if "role" in self.members else "")
+        self.kind = string(self.members.get("type")) or _kind(self.members)
         self.thinks = self.kind == "reasoning"
         self.added: dict[str, list[str]] = {}
         self.done = False
@@ -208,7 +213,8 @@ class _Item:
         attached: list[bytes] = []
         for raw in values.items(content):
             part = opened(raw)
-            text = string(part.get("text")) or string(part.get("refusal"))
+            text = string(part.get("text"))
+            text = string(part.get("refusal")) if text is None else text
             if text is None:
                 attached.append(values.opaque(raw))
             else:
@@ -227,6 +233,14 @@ class _Item:
         text, attached = self.said()
         return text + "".join(self.added.get("text", ())) + attached.decode("utf-8", "replace")
 
+    def lacks(self, name: str) -> bool:
+        """Whether what deltas call by this name is not in the item itself."""
+        if name == "text":
+            return not self.said()[0]
+        if name in _TEXTS:
+            return not _texts(self.members, (name,))
+        return not self._text(name)
+
     def written(self) -> bytes:
         """A reasoning item as it came; one that was cut short, with the text that came so far."""
         parts: dict[str, bytes | Raw] = {}
@@ -238,7 +252,7 @@ class _Item:
 
     def so_far(self) -> bytes:
         """Any item with all that deltas added to it."""
-        if self.done or not self.added or self.thinks:
+        if self.thinks or not self.added:
             return self.written()
         if self.kind == "message":
             return values.closed({**self.members, "content": encoded(self.message())})
@@ -247,10 +261,17 @@ class _Item:
         return values.closed(texts)
 
     def _text(self, name: str) -> str:
-        return (string(self.members.get(name)) or "") + "".join(self.added.get(name, ()))
+        return values.joined((string(self.members.get(name)) or "") + "".join(self.added.get(name, ())))
 
     def _constant(self) -> bytes:
         return values.closed({name: v for name, v in self.members.items() if name not in _VOLATILE})
+
+
+def _kind(members: Mapping[str, Raw]) -> str:
+    """What an item without a type is: a message, or the name of one that the server keeps."""
+    if "role" in members:
+        return "message"
+    return "item_reference" if members.keys() == {"id"} else ""
 
 
 def _turn(parts: list[_Item]) -> Turn:
@@ -320,8 +341,12 @@ class AnswerFolder:
         if self._size > self._limit:
             raise AnswerError(f"a turn is longer than {self._limit} bytes")
         match event.type:
-            case "response.output_item.added" | "response.output_item.done":
-                self._put(self._at(event), _Item(bytes(event.item)), event.type.endswith(".done"))
+            case "response.output_item.added":
+                self._put(self._at(event, begins=True), _Item(bytes(event.item)), False)
+            case "response.output_item.done":
+                last = self._parts.get(len(self._parts) - 1)
+                at = self._at(event, begins=last is None or last.done)
+                self._put(at, _Item(bytes(event.item)), True)
             case "response.completed" | "response.incomplete" if event.response is not None:
                 self._take(event.response.output)
                 return self._finished()
@@ -345,15 +370,18 @@ class AnswerFolder:
         """The turn, where it was not handed out yet: a response that was never completed is cut short."""
         return self._finished(complete=False) if self._begun else []
 
-    def _at(self, event: _Event) -> int:
-        return event.output_index if event.output_index is not None else max(len(self._parts) - 1, 0)
+    def _at(self, event: _Event, begins: bool = False) -> int:
+        """Which item an event is about: without an index, the last one, or a new one."""
+        if event.output_index is not None:
+            return event.output_index
+        return len(self._parts) if begins else max(len(self._parts) - 1, 0)
 
     def _put(self, index: int, item: _Item, done: bool) -> None:
         self._begun = True
         before = self._parts.get(index)
-        if before is not None and item.thinks and not _texts(item.members):
-            # Its text came in deltas only.
-            item.added = before.added
+        if before is not None:
+            # What came in deltas only stays.
+            item.added = {name: texts for name, texts in before.added.items() if item.lacks(name)}
         item.done = done
         self._parts[index] = item
 
@@ -363,12 +391,18 @@ class AnswerFolder:
             item.added.setdefault(name, []).append(fragment)
 
     def _take(self, output: Raw) -> None:
-        """The items of a completed response, where they did not come one by one before."""
+        """The items of a completed response, where they did not come one by one before.
+
+        Some relays leave items out of it: then what came one by one is all there is.
+        """
         self._begun = True
-        for index, raw in enumerate(values.items(output)):
-            known = self._parts.get(index)
+        given = [_Item(raw) for raw in values.items(output)]
+        if any(at >= len(given) or given[at].kind != item.kind for at, item in self._parts.items()):
+            return
+        for at, item in enumerate(given):
+            known = self._parts.get(at)
             if known is None or not known.done:
-                self._parts[index] = _Item(raw)
+                self._put(at, item, True)
 
     def _finished(self, complete: bool = True) -> list[Answered]:
         if self._handed_out:

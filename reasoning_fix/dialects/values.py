@@ -37,9 +37,12 @@ def is_filled(raw: bytes | Raw | None) -> bool:
     return value[:1] == b"[" and bool(value[1:-1].strip())
 
 
-def joined(text: str) -> str:
-    """Text with surrogate pairs joined that came in two fragments."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+def joined(text: str, errors: str = "replace") -> str:
+    """Text with surrogate pairs joined that came in two fragments.
+
+    Half a character becomes U+FFFD, as it does when a client encodes the text for its next request.
+    """
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", errors)
 
 
 def encoded(text: str) -> bytes:
@@ -49,7 +52,7 @@ def encoded(text: str) -> bytes:
     except (UnicodeError, msgspec.MsgspecError):
         pass
     try:
-        return _encode(joined(text))
+        return _encode(joined(text, "strict"))
     except (UnicodeError, msgspec.MsgspecError):
         # A lone surrogate cannot be sent back: no provider could parse the request.
         raise AnswerError("the reasoning holds half a character") from None
@@ -75,6 +78,15 @@ def opaque(raw: bytes | Raw) -> bytes:
     members = opened(raw)
     members.pop("cache_control", None)
     return closed(members)
+
+
+def constant(raw: bytes | Raw) -> str:
+    """A part that is no text, in one spelling: a client may have parsed and printed what a provider said."""
+    written = opaque(raw)
+    try:
+        return msgspec.json.encode(msgspec.json.decode(written), order="sorted").decode()
+    except Unreadable:
+        return written.decode("utf-8", "replace")
 
 
 def items(raw: bytes | Raw | None) -> list[bytes]:

@@ -1,0 +1,323 @@
+"""The CA that the proxy signs with: make it, show it, let this computer's programs trust it, undo that.
+
+The CA can speak for the provider hosts only: programs that trust it refuse what it signs for any other host.
+`run` and `exec` make one by themselves. A program started by `exec` needs nothing else; `install` is for
+programs that are started in other ways, browsers among them.
+
+  reasoning-fix ca show                  what it may sign, until when, and which trust stores have it
+  reasoning-fix ca install --dry-run     the exact commands, without running them
+  reasoning-fix ca install               let this computer trust it
+  reasoning-fix ca uninstall             take that back, for earlier CAs too
+  reasoning-fix ca create --renew        a new CA, when the provider table has grown or the old one expires
+
+Exit codes: 0 done; 1 something is wrong or did not work; 2 used wrongly, nothing was changed.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from reasoning_fix import places, providers
+from reasoning_fix.cli import UsageError
+from reasoning_fix.provider_files import ProviderTableError
+from reasoning_fix.trust import authority, stores
+from reasoning_fix.trust.authority import Authority, AuthorityError
+from reasoning_fix.trust.machine import Machine, Step, Store, ThisMachine, line_of, words_of
+
+_KINDS = ("system", "nss", "keychain", "windows")
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """What `show --json` prints."""
+
+    certificate: Path
+    bundle: Path
+    subject: str
+    sha256: str
+    not_before: str
+    not_after: str
+    constrained: bool
+    permitted: tuple[str, ...]
+    outgrown: tuple[str, ...]
+    remarks: tuple[str, ...]
+    stores: tuple[dict[str, str], ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--confdir",
+        type=Path,
+        metavar="FOLDER",
+        help=f"the folder of the CA (default: {places.configuration()})",
+    )
+    common.add_argument(
+        "--user-providers",
+        type=Path,
+        metavar="FILE",
+        help="your own provider table (default: providers.toml in the folder above, where there is one)",
+    )
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
+    create = actions.add_parser("create", parents=[common], help="make the CA; refuses where there is one")
+    create.add_argument(
+        "--renew", action="store_true", help="make a new one and move the old one into a folder beside it"
+    )
+    show = actions.add_parser("show", parents=[common], help="what it may sign, until when, who trusts it")
+    show.add_argument("--json", action="store_true", help="the same for scripts")
+    for name, line in (
+        ("install", "let this computer's trust stores have it"),
+        ("uninstall", "remove it, and those before it, from every trust store"),
+    ):
+        action = actions.add_parser(name, parents=[common], help=line)
+        action.add_argument("--dry-run", action="store_true", help="print the commands and do nothing")
+        action.add_argument(
+            "--store",
+            action="append",
+            choices=_KINDS,
+            help="only this kind of trust store (may be given several times)",
+        )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do the action that was asked for; returns the exit code."""
+    confdir = (arguments.confdir or places.configuration()).expanduser().absolute()
+    try:
+        hosts = _hosts(arguments.user_providers)
+        if arguments.action == "create":
+            return _create(confdir, hosts, arguments.renew)
+        if arguments.action == "show":
+            return _show(confdir, hosts, arguments.json)
+        install = arguments.action == "install"
+        return (_install if install else _uninstall)(confdir, hosts, arguments.dry_run, arguments.store)
+    except AuthorityError as error:
+        print(f"reasoning-fix: {error}", file=sys.stderr)
+        return 1
+
+
+def _hosts(given: Path | None) -> tuple[str, ...]:
+    try:
+        return providers.load(given.expanduser() if given else places.user_providers()).hosts()
+    except ProviderTableError as error:
+        raise UsageError(str(error)) from error
+
+
+# ---- create, show ----------------------------------------------------------------------------------------
+
+
+def _create(confdir: Path, hosts: tuple[str, ...], renew: bool) -> int:
+    old = authority.load(confdir)
+    if old is not None and not renew:
+        raise UsageError(
+            f"there is a CA in {confdir} already ({old.name}, valid until {old.expiry:%Y-%m-%d}); nothing "
+            f"was changed. `{_command('create --renew', confdir)}` makes a new one and keeps the old one "
+            "beside it."
+        )
+    if old is None:
+        _describe_new(authority.ensure(confdir, hosts))
+        return 0
+    trusted = [store.title for store in stores.find(ThisMachine(), old) if store.state == "present"]
+    new = authority.renew(confdir, hosts)
+    _describe_new(new)
+    print(f"  the old one: {authority.former(confdir)[0].directory}")
+    print("\nStart the proxy again: until then it signs with the old one.")
+    if trusted:
+        print(
+            f"The old one is still trusted by {_joined(trusted)}: "
+            f"`{_command('install', confdir)}` changes that."
+        )
+    return 0
+
+
+def _describe_new(ca: Authority) -> None:
+    print(
+        f"{'Made' if ca.made else 'Found'} a CA that can speak for {len(ca.permitted)} domains and no other:"
+    )
+    print(f"  for programs:  {ca.certificate}")
+    print(f"  for programs whose trust store it replaces:  {ca.bundle}")
+    print(f"  the private key, for this machine only:  {ca.key_file}")
+
+
+def _show(confdir: Path, hosts: tuple[str, ...], json: bool) -> int:
+    ca = authority.load(confdir)
+    if ca is None:
+        message = (
+            f"There is no CA in {confdir} yet: `{_command('create', confdir)}` makes it, and so does `run`."
+        )
+        print(msgspec.json.encode({"error": message}).decode() if json else message)
+        return 1
+    remarks = ca.remarks(hosts)
+    found = stores.find(ThisMachine(), ca)
+    if json:
+        shown = Shown(
+            certificate=ca.certificate,
+            bundle=ca.bundle,
+            subject=ca.subject,
+            sha256=ca.fingerprint,
+            not_before=ca.start.isoformat(),
+            not_after=ca.expiry.isoformat(),
+            constrained=ca.constrained,
+            permitted=ca.permitted,
+            outgrown=ca.outgrown(hosts),
+            remarks=remarks,
+            stores=tuple(
+                {"kind": store.kind, "title": store.title, "place": store.place, "state": store.state}
+                for store in found
+            ),
+        )
+        print(msgspec.json.format(msgspec.json.encode(shown, enc_hook=str)).decode())
+        return 1 if remarks else 0
+    print(f"certificate  {ca.certificate}")
+    print(f"bundle       {ca.bundle}")
+    print(f"subject      {ca.subject}")
+    print(f"SHA-256      {':'.join(ca.fingerprint[i : i + 2] for i in range(0, len(ca.fingerprint), 2))}")
+    print(f"valid        {ca.start:%Y-%m-%d} to {ca.expiry:%Y-%m-%d}")
+    if ca.constrained:
+        print("may sign for these domains, and what is below them:")
+        for name in ca.permitted:
+            print(f"  {name}")
+    else:
+        print("may sign for every host")
+    print("trust stores:")
+    for store in found:
+        print(f"  {_STATES[store.state]}  {store.title}" + (f" ({store.note})" if store.note else ""))
+    if not found:
+        print(f"  none. {stores.NOTHING_KNOWN}")
+    for remark in remarks:
+        print(f"\n{remark}")
+    return 1 if remarks else 0
+
+
+_STATES = {"present": "trusts it        ", "absent": "does not trust it", "unreachable": "not known        "}
+
+
+# ---- install, uninstall ----------------------------------------------------------------------------------
+
+
+def _install(confdir: Path, hosts: tuple[str, ...], dry_run: bool, kinds: list[str] | None) -> int:
+    ca = authority.load(confdir)
+    if ca is None and dry_run:
+        raise UsageError(f"there is no CA in {confdir} yet; `{_command('create', confdir)}` makes it.")
+    if ca is None:
+        ca = authority.ensure(confdir, hosts)
+        _describe_new(ca)
+    machine = ThisMachine()
+    found = _of(kinds, stores.find(machine, ca))
+    if not found:
+        print(stores.NOTHING_KNOWN)
+        return 1
+    for remark in ca.remarks(hosts):
+        print(f"Note: {remark}")
+    code = 0
+    work = []
+    for store in found:
+        if store.state == "present":
+            print(f"{'# ' if dry_run else ''}{store.title}: trusts the CA already")
+        elif store.state == "unreachable":
+            print(f"{'# ' if dry_run else ''}{store.title}: {store.note}")
+            code = 1
+        else:
+            work.append((store, store.install))
+    # One CA at a time: what an earlier one is trusted for ends here.
+    for old in authority.former(confdir):
+        for store in _of(kinds, stores.find(machine, old)):
+            # The system's file has one name, so the new one has taken its place.
+            if store.state == "present" and store.kind != "system":
+                work.append(
+                    (msgspec.structs.replace(store, title=f"{store.title}, {old.name}"), store.uninstall)
+                )
+    code = _do(machine, work, dry_run) or code
+    if work and not dry_run:
+        code = _check(found, _of(kinds, stores.find(machine, ca))) or code
+        print(f"\nUndo all of it with: {_command('uninstall', confdir)}")
+        print(
+            "Start browsers again. Node, Java, and Python's own packages have stores of their own: start "
+            "such programs with `reasoning-fix exec -- PROGRAM`, or see certs.md."
+        )
+    return code
+
+
+def _uninstall(confdir: Path, hosts: tuple[str, ...], dry_run: bool, kinds: list[str] | None) -> int:
+    machine = ThisMachine()
+    current = authority.load(confdir)
+    every = [ca for ca in (current, *authority.former(confdir)) if ca is not None]
+    work = []
+    for ca in every:
+        for store in _of(kinds, stores.find(machine, ca)):
+            if store.state == "unreachable":
+                print(f"{'# ' if dry_run else ''}{store.title}: {store.note}")
+            elif store.uninstall:
+                work.append((store, store.uninstall))
+    if not work:
+        print("No trust store here has the CA: nothing to undo.")
+        return 0
+    code = _do(machine, work, dry_run)
+    if not dry_run:
+        for ca in every:
+            for store in _of(kinds, stores.find(machine, ca)):
+                if store.state == "present":
+                    print(f"{store.title}: still trusts {ca.name}")
+                    code = 1
+        if code == 0:
+            print(
+                "\nNo trust store here trusts the CA any more. Programs that are running may until they end."
+            )
+            print(f"Trust it again with: {_command('install', confdir)}")
+    return code
+
+
+def _do(machine: Machine, work: list[tuple[Store, tuple[Step, ...]]], dry_run: bool) -> int:
+    """Run, or only print, the commands for each store; 1 when one of them fails."""
+    code = 0
+    asks = any(step.administrator for _, steps in work for step in steps) and not machine.administrator
+    if asks and machine.find("sudo") is None and not dry_run:
+        kept = [(store, steps) for store, steps in work if not any(step.administrator for step in steps)]
+        print("These lines need an administrator, and there is no sudo here: run them as root.")
+        for store, steps in work:
+            if (store, steps) not in kept:
+                for step in steps:
+                    print(f"  {' '.join(step.words)}")
+        work, code = kept, 1
+    elif asks and not dry_run:
+        print("The lines that start with sudo need an administrator: sudo may ask for your password.")
+    for store, steps in work:
+        print(f"{'# ' if dry_run else ''}{store.title} ({store.place})")
+        for step in steps:
+            print(f"{'' if dry_run else '  '}{line_of(step, machine)}", flush=True)
+            if dry_run:
+                continue
+            result = machine.run(words_of(step, machine))
+            if result.code != 0:
+                print(f"  failed with exit code {result.code}: {result.output or 'no message'}")
+                code = 1
+                break
+    return code
+
+
+def _check(before: Iterable[Store], after: Iterable[Store]) -> int:
+    """Say which stores trust the CA now; 1 when one that should does not."""
+    places_done = {store.place for store in before if store.state == "absent"}
+    code = 0
+    for store in after:
+        if store.place in places_done:
+            done = store.state == "present"
+            print(f"{store.title}: {'trusts the CA now' if done else 'does not trust the CA'}")
+            code = code or (0 if done else 1)
+    return code
+
+
+def _of(kinds: list[str] | None, found: Iterable[Store]) -> tuple[Store, ...]:
+    return tuple(store for store in found if not kinds or store.kind in kinds)
+
+
+def _command(action: str, confdir: Path) -> str:
+    """A command of this file for the same folder, as a person would type it."""
+    folder = "" if confdir == places.configuration() else f" --confdir {shlex.quote(str(confdir))}"
+    return f"reasoning-fix ca {action}{folder}"
+
+
+def _joined(words: list[str]) -> str:
+    return " and ".join(words) if len(words) < 3 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,23 @@
+"""Where this person's files lie: the one answer for every command and for the addon."""
+
+from pathlib import Path
+
+import platformdirs
+
+_APPLICATION = "reasoning-fix"
+
+
+def configuration() -> Path:
+    """The folder of the CA, of mitmproxy's own settings for `run`, and of the person's provider table."""
+    return Path(platformdirs.user_config_dir(_APPLICATION, appauthor=False))
+
+
+def data() -> Path:
+    """The folder of what is recorded."""
+    return Path(platformdirs.user_data_dir(_APPLICATION, appauthor=False))
+
+
+def user_providers() -> Path | None:
+    """The person's own provider table, where there is one."""
+    path = configuration() / "providers.toml"
+    return path if path.is_file() else None
