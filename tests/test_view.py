@@ -349,7 +349,8 @@ def test_every_wire_shows_what_became_of_each_turn(
         "All dry. 好。",
     ]
     view, text = shown(last.response, last)
-    assert view == "LLM chat" and "|     Polite.\n    Welcome.\n" in text and "\nend: " not in text
+    assert view == "LLM chat" and "|     Polite.\n" in text and "\n    Welcome.\n" in text
+    assert "\nend: " not in text and "\nunread: " not in text
 
 
 @pytest.mark.parametrize("dialect", ["chat", "messages", "responses"])
