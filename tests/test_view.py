@@ -25,6 +25,7 @@ from tests.provider.turns import Dialect
 from tests.proxy import client
 from tests.scenes import TOOLS, Message, call, tool, turn, user
 
+ROOT = Path(__file__).parent.parent
 ANSWER = turn("Let me look.", [call("call_00_abcdefgh", '{"city":"Paris"}')], reasoning_content="A thought.")
 HISTORY = [user("Weather?"), {k: v for k, v in ANSWER.items() if k != "reasoning_content"}]
 NEXT = [*HISTORY, tool("call_00_abcdefgh", "mild")]
@@ -290,17 +291,24 @@ def test_a_saved_file_keeps_what_was_done_and_filters_find_it(saved: list[http.H
         assert matches is not None
         return [number for number, one in enumerate(saved) if matches(one)]
 
-    # As the README lists them.
-    assert found("~meta reasoning_fix") == [0, 1, 2, 3, 4]
-    assert found("~comment restored") == [1, 2]
-    assert found("~comment filled") == [3]
-    assert found("~comment 'thinking is off'") == [4]
-    assert found("~marked") == [1, 2, 3]
+    expected = {
+        "~meta reasoning_fix": [0, 1, 2, 3, 4],
+        "~marked": [1, 2, 3],
+        "~comment restored": [1, 2],
+        "~comment filled": [3],
+        "~comment refused": [],
+        '~comment "thinking is off"': [4],
+        "~meta \"'absent'\"": [],
+        "~meta reasoning_fix & ~c 400": [],
+        "~meta reasoning_fix & ~e": [],
+    }
+    listed = re.findall(r"^\| `(~[^`]+)` \|", (ROOT / "README.md").read_text(), re.M)
+    assert {expression: found(expression) for expression in listed} == expected
     assert found("~marker adhesive") == [1, 2, 3]
     assert found("~meta \"'restored', 'context'\"") == [1, 2]
     assert found("~meta \"'filled', ''\"") == [3]
-    assert found("~meta 'chat_completions' & ~d deepseek & !~marked") == [0, 4]
-    assert found("~comment refused") == []
+    saved[0].error = flow.Error("Client disconnected.")
+    assert found("~meta reasoning_fix & ~e") == [0]
 
 
 def test_a_saved_file_shows_the_same_transcripts(saved: list[http.HTTPFlow]) -> None:
