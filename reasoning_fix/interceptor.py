@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-from mitmproxy import command, ctx, exceptions, http, tls
+from mitmproxy import command, contentviews, ctx, exceptions, http, tls
 from mitmproxy.addonmanager import Loader
 from mitmproxy.log import ALERT
 
@@ -16,6 +16,7 @@ from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import KeptByServer, NotChatError
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.health import StoreState, counts
+from reasoning_fix.inspection.view import ChatView
 from reasoning_fix.lessons import Lessons
 from reasoning_fix.pages import is_own_page
 from reasoning_fix.provider_files import ProviderTableError
@@ -29,6 +30,7 @@ from reasoning_fix.store import Store, StoreError
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation
 from reasoning_fix.store.sqlite import SqliteStore, open_store
+from reasoning_fix.streams.copies import Kept
 from reasoning_fix.trust.leaves import PermittedLeaves
 
 logger = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class Interceptor:
         self._installation: Installation | None = None
         self._lessons = Lessons(None)
         self._decrypt_all = False
+        self._view = ChatView(self._table)
 
     def load(self, loader: Loader) -> None:
         loader.add_option(
@@ -110,6 +113,14 @@ class Interceptor:
             "providers",
             "Which TLS connections are decrypted: providers (only hosts of the provider table) or all.",
         )
+        loader.add_option(
+            "reasoning_view_kilobytes",
+            str,
+            "2048",
+            "How much of a streamed answer is kept to look at after it ended (kilobytes); of a longer one "
+            "its beginning and its end. 0 keeps nothing.",
+        )
+        contentviews.add(self._view)
 
     def configure(self, updated: set[str]) -> None:
         if "reasoning_fallback" in updated:
@@ -124,8 +135,10 @@ class Interceptor:
         for name in ("reasoning_keep_days", "reasoning_keep_megabytes"):
             if name in updated:
                 _positive(name, getattr(ctx.options, name))
+        if "reasoning_view_kilobytes" in updated:
+            _whole("reasoning_view_kilobytes", ctx.options.reasoning_view_kilobytes, 0)
         if "reasoning_providers" in updated:
-            self._table = _load_table(ctx.options.reasoning_providers)
+            self._table = self._view.table = _load_table(ctx.options.reasoning_providers)
         if self._store is not None and updated & {
             "reasoning_store",
             "reasoning_keep_days",
@@ -202,7 +215,8 @@ class Interceptor:
         _sent.pop(flow, None)
         if sent is not None and flow.response.status_code == 200:
             if streamed or content_type.endswith("json"):
-                flow.response.stream = Tap(sent.exchange, coding, streamed, size)
+                keep = 1024 * int(ctx.options.reasoning_view_kilobytes)
+                flow.response.stream = Tap(sent.exchange, coding, streamed, size, keep)
         elif streamed or (
             not self._decrypt_all and not self._is_own_page(flow) and self._route(flow) is None
         ):
@@ -246,9 +260,8 @@ class Interceptor:
             return
         tap = flow.response.stream
         tap.finish(complete)
-        view = tap.view()
-        if view is not None and flow.response.raw_content is None:
-            flow.response.raw_content = view
+        if flow.response.raw_content is None and (kept := tap.kept(complete)) is not None:
+            flow.response.raw_content = _as_coded(flow.response, kept)
 
     def _repair(self, flow: http.HTTPFlow, provider: Provider, endpoint: Endpoint, host: str) -> None:
         if self._store is None:
@@ -360,8 +373,12 @@ def _one_of(name: str, given: str, allowed: tuple[str, ...]) -> None:
 
 
 def _positive(name: str, given: str) -> int:
-    if not given.isdecimal() or int(given) < 1:
-        raise _options_error(f"{name}: {given!r} was given; a whole number from 1 up is allowed.")
+    return _whole(name, given, 1)
+
+
+def _whole(name: str, given: str, least: int) -> int:
+    if not (given.isascii() and given.isdecimal() and len(given) < 10) or int(given) < least:
+        raise _options_error(f"{name}: {given!r} was given; a whole number from {least} up is allowed.")
     return int(given)
 
 
@@ -372,6 +389,14 @@ def _pattern(name: str, given: str) -> None:
         raise _options_error(
             f"{name}: {given!r} was given; a regular expression is allowed ({error})."
         ) from error
+
+
+def _as_coded(response: http.Response, kept: Kept) -> bytes:
+    """A copy in the content coding that the headers name: the headers stay those that were sent."""
+    if not kept.decoded:
+        return kept.data
+    coding = response.headers.get("content-encoding", "")
+    return http.Response.make(200, kept.data, {"content-encoding": coding}).raw_content or b""
 
 
 def _host(flow: http.HTTPFlow) -> str:
@@ -422,5 +447,7 @@ def _note(flow: http.HTTPFlow, report: Report, endpoint: Endpoint) -> None:
         "filled": report.filled,
         "evidence": dict(report.evidence),
         "grown": report.grown,
+        "thinking_off": report.thinking_off,
+        "changed": list(report.settings),
         "turns": [[turn.index, turn.status, turn.evidence, turn.recorded] for turn in report.turns],
     }

@@ -18,13 +18,12 @@ from reasoning_fix.providers import Table
 from reasoning_fix.store import Record, Store
 from reasoning_fix.store.sealing import Scope
 from reasoning_fix.streams.coding import CodingError, decoder
+from reasoning_fix.streams.copies import Copy, Kept
 from reasoning_fix.streams.events import EventReader, EventTooLong
 from reasoning_fix.turns import NONE, Fingerprints, Slot, Turn, slot
 
 logger = logging.getLogger(__name__)
 
-# A copy of the response for people who look at flows; longer ones are not kept.
-VIEW_LIMIT = 2 * 1024 * 1024
 _ANSWER_LIMIT = 64 * 1024 * 1024
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -129,10 +128,17 @@ class Tap:
     """A stream callable for mitmproxy: sees every chunk, returns it unchanged, never raises.
 
     It outlives a reload of the script, so it holds all that recording needs. `streamed` says whether the body
-    is an event stream or one JSON document.
+    is an event stream or one JSON document; up to `keep` bytes are kept for people to look at.
     """
 
-    def __init__(self, exchange: Exchange, content_encoding: str, streamed: bool, length: int | None) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        content_encoding: str,
+        streamed: bool,
+        length: int | None,
+        keep: int = 0,
+    ) -> None:
         self._exchange = exchange
         self._folder = exchange.dialect.folder(exchange.snapshots)
         self._events = EventReader() if streamed else None
@@ -141,8 +147,7 @@ class Tap:
         self._length = length
         self._passed = 0
         self._done = False
-        self._view: list[bytes] | None = []
-        self._view_size = 0
+        self._copy = Copy(keep, content_encoding) if keep else None
         self._decoder = decoder(content_encoding)
         if self._decoder is None:
             self._give_up(f"content coding {content_encoding!r} is not known here")
@@ -150,7 +155,8 @@ class Tap:
     def __call__(self, chunk: bytes) -> bytes:
         try:
             if chunk:
-                self._keep_view(chunk)
+                if self._copy is not None:
+                    self._copy.add(chunk)
                 if not self._done:
                     self._feed(chunk)
             else:
@@ -169,16 +175,9 @@ class Tap:
             self._fault(fault)
         self._done = True
 
-    def view(self) -> bytes | None:
-        """The response as forwarded, for people to look at; None where it was too long to keep."""
-        return None if self._view is None else b"".join(self._view)
-
-    def _keep_view(self, chunk: bytes) -> None:
-        if self._view is not None:
-            self._view.append(chunk)
-            self._view_size += len(chunk)
-            if self._view_size > VIEW_LIMIT:
-                self._view = None
+    def kept(self, complete: bool) -> Kept | None:
+        """A copy of the response, for people to look at; None where none is kept."""
+        return None if self._copy is None else self._copy.kept(complete)
 
     def _feed(self, chunk: bytes) -> None:
         assert self._decoder is not None
