@@ -31,6 +31,8 @@ from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation
 from reasoning_fix.store.sqlite import SqliteStore, open_store
 from reasoning_fix.streams.copies import Kept
+from reasoning_fix.tally import book, counting, tables
+from reasoning_fix.tally.book import Book
 from reasoning_fix.trust.leaves import PermittedLeaves
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class Interceptor:
         self._store: Store | None = None
         self._installation: Installation | None = None
         self._lessons = Lessons(None)
+        self._book = Book(None)
         self._decrypt_all = False
         self._view = ChatView(self._table)
 
@@ -225,21 +228,28 @@ class Interceptor:
     async def response(self, flow: http.HTTPFlow) -> None:
         self._finish(flow, complete=True)
         sent = _sent.pop(flow, None)
-        if sent is None or flow.response is None or not flow.live:
-            return
         try:
-            told = await repair(flow, sent, self._table, self._lessons)
+            if sent is not None and flow.response is not None and flow.live:
+                await self._repair_refused(flow, sent)
         except Exception as fault:
             logger.warning("%s: refusal passed on: %s in reasoning-fix", _host(flow), type(fault).__name__)
             logger.debug("fault while repairing", exc_info=fault)
-            return
-        if told is not None:
-            _note(flow, told.report, sent.caller.endpoint)
-            _tell(flow, _host(flow), told.report, told.reason)
+        self._count_answer(flow, sent.refused if sent is not None else "")
 
     def error(self, flow: http.HTTPFlow) -> None:
         _sent.pop(flow, None)
         self._finish(flow, complete=False)
+        self._count_answer(flow)
+
+    async def _repair_refused(self, flow: http.HTTPFlow, sent: Sent) -> None:
+        told = await repair(flow, sent, self._table, self._lessons)
+        if told is not None:
+            counting.repaired(self._book, flow, sent.refused, told.report, told.exchange, told.taught)
+            _note(flow, told.report, sent.caller.endpoint)
+            _tell(flow, _host(flow), told.report, told.reason)
+
+    def _count_answer(self, flow: http.HTTPFlow, refused: str = "") -> None:
+        counting.answered(self._book, flow, flow.response.status_code if flow.response else 0, refused)
 
     def store_state(self) -> StoreState:
         """Where turns are kept now, for the health page."""
@@ -279,6 +289,8 @@ class Interceptor:
         )
         restored = restore(body, caller, self._table, self._store, wishes, self._lessons)
         _sent[flow] = Sent(caller, body, restored, self._store, wishes)
+        client = flow.request.headers.get("user-agent", "")
+        counting.asked(self._book, flow, provider.name, client, restored.report, restored.exchange)
         _note(flow, restored.report, endpoint)
         if restored.body is not None:
             flow.request.content = restored.body
@@ -309,6 +321,11 @@ class Interceptor:
         """What refusals taught about hosts and models, oldest first."""
         return [lesson.text() for lesson in self._lessons.all()]
 
+    @command.command("reasoning_fix.stats")  # type: ignore[untyped-decorator]
+    def stats(self, days: int = 7) -> Sequence[str]:
+        """What happened in the last days: requests, turns, refusals, cache hits, clients."""
+        return tables.report(self._book.counts(max(1, days)))
+
     @command.command("reasoning_fix.forget")  # type: ignore[untyped-decorator]
     def forget(self, host: str = "") -> None:
         """Forget what refusals taught about a host, or about all of them."""
@@ -335,8 +352,13 @@ class Interceptor:
             self._store = MemoryStore()
             self._installation = Installation(os.urandom(32))
         self._lessons = Lessons(None if path is None else path.with_name("lessons.json"))
+        self._book = Book(
+            None if path is None else path.with_name(book.FILE),
+            keep_days=_positive("reasoning_keep_days", ctx.options.reasoning_keep_days),
+        )
 
     def _close(self) -> None:
+        self._book.close()
         if self._store is not None:
             self._store.close()
             self._store = None

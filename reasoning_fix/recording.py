@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from reasoning_fix import usage
 from reasoning_fix.dialects.wire import Answered, AnswerError, Dialect
 from reasoning_fix.health import counts
 from reasoning_fix.matching import Conversation, Opened
@@ -21,6 +22,7 @@ from reasoning_fix.streams.coding import CodingError, decoder
 from reasoning_fix.streams.copies import Copy, Kept
 from reasoning_fix.streams.events import EventReader, EventTooLong
 from reasoning_fix.turns import NONE, Fingerprints, Slot, Turn, slot
+from reasoning_fix.usage import Usage
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +45,10 @@ now = _Clock()
 
 
 class Exchange(msgspec.Struct):
-    """One request on its way: where the turn that answers it will stand, and for whom it is recorded."""
+    """One request on its way: where the turn that answers it will stand, and for whom it is recorded.
+
+    What came of it, once it is answered: `recorded` turns, and the tokens it cost.
+    """
 
     store: Store
     scope: Scope
@@ -61,6 +66,8 @@ class Exchange(msgspec.Struct):
     asked: int
     lead: str = ""
     snapshots: bool = False
+    recorded: int = 0
+    cost: Usage = Usage()
 
 
 def thought_of(marks: Fingerprints, fields: dict[str, bytes], whole: str = "") -> bytes:
@@ -114,6 +121,7 @@ def record_answer(exchange: Exchange, answer: Answered) -> None:
     answer = Answered(turn, fields, answer.complete)
     record = make_record(exchange, said, exchange.context, exchange.parent, exchange.thread, answer)
     exchange.store.put(exchange.scope.id, [record])
+    exchange.recorded += 1
     counts.recorded += 1
 
 
@@ -210,6 +218,8 @@ class Tap:
             record_answer(self._exchange, answer)
 
     def _take(self, payload: bytes) -> None:
+        if (cost := usage.read(payload)) is not None:
+            self._exchange.cost = self._exchange.cost.with_later(cost)
         for answer in self._folder.feed(payload):
             record_answer(self._exchange, answer)
 

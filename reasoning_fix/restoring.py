@@ -56,7 +56,11 @@ class Treated(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct):
-    """What was done to one request. Counts are turns; `grown` is in bytes."""
+    """What was done to one request. Counts are turns; `grown` is in bytes.
+
+    `demanded` are the changed turns that the provider would have refused as they came; `client` says what the
+    client did with reasoning that is known to have been there: kept, blanked or dropped it.
+    """
 
     model: str = ""
     family: str = ""
@@ -68,6 +72,8 @@ class Report(msgspec.Struct):
     left_out: int = 0
     learned: int = 0
     grown: int = 0
+    demanded: int = 0
+    client: Counter[str] = msgspec.field(default_factory=Counter)
     thinking_off: bool = False
     turned_off: bool = False
     turns: list[Treated] = []
@@ -215,6 +221,7 @@ class _Restoration:
                 self.status = "absent"
                 if change := self._change(said, verdict, context):
                     changes[said.index] = change | self._said_nothing(said)
+                self._account(said, bool(change))
                 record = verdict.records[0] if verdict is not None else None
                 treated = Treated(
                     said.index,
@@ -349,6 +356,20 @@ class _Restoration:
         self.report.wanted += 1
         self.report.restored += 1
         self.report.evidence[verdict.evidence] += 1
+
+    def _account(self, said: Slot, changed: bool) -> None:
+        """What the client did with the reasoning of a turn, and whether the turn would have been refused."""
+        own = self.request.own.get(said.index, {})
+        sent = [own[name] for name in self.fields if name in own]
+        if self.status == "sent" or (sent and self._brings_reasoning(said)):
+            self.report.client["kept"] += 1
+            return
+        if self.status in ("restored", "left out"):
+            blanked = any(value != b"null" for value in sent)
+            self.report.client["blanked" if blanked else "dropped"] += 1
+        accepted = any(self._accepts(name, own[name]) for name in self.fields if name in own)
+        if changed and self.status in ("restored", "filled", "empty") and not accepted:
+            self.report.demanded += self._demanded(said)
 
     def _completed(self, own: dict[str, bytes], verdict: Verdict | None) -> dict[str, bytes | None]:
         """What a client left out of the reasoning that it kept."""

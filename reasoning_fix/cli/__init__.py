@@ -9,6 +9,7 @@ in `arguments.others`. With `OWN_HELP = True` it adds --help itself.
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -25,6 +26,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "service": ("service", "keep the proxy running: install, status, remove"),
     "system-proxy": ("system_proxy", "send every program of this desktop through the proxy: on, off, status"),
     "doctor": ("doctor", "find what is wrong and say the fix"),
+    "stats": ("stats", "show what was restored, refused and cached, day by day"),
+    "learned": ("learned", "list what refusals taught"),
+    "forget": ("forget", "erase recorded turns, lessons or counts"),
+    "audit": ("audit", "find out by a few requests what a provider wants of reasoning, with your key"),
 }
 
 
@@ -45,6 +50,10 @@ def main(given: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Whoever read the output has seen enough (`| head`); Python would complain about it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return code
 
 
