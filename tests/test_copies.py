@@ -9,7 +9,7 @@ from collections.abc import Callable
 import brotli
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasoning_fix.streams.copies import CUT, Copy
@@ -92,6 +92,7 @@ def test_a_coding_that_is_not_known_is_kept_while_it_fits_and_else_not_at_all() 
     assert Copy(10, "").kept(complete=True) is None
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.binary(max_size=40)), st.integers(1, 60), st.sampled_from(["", "gzip", "br"]), st.booleans()
 )

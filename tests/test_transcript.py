@@ -336,6 +336,53 @@ def test_a_stream_that_was_too_long_shows_both_its_ends() -> None:
     assert "kB of the answer were not kept …]" in text and "unread" not in text
 
 
+@pytest.mark.parametrize(
+    ("sample", "upto", "said"),
+    [
+        (
+            "deepseek-chat-tool.sse",
+            '"name":"get_time"',
+            "    call get_time (call_01_8URkLt5NjmNkVKhDmMcNq9Mo):\n",
+        ),
+        ("messages/deepseek-messages-tool.sse", "Ich schaue nach.", "    Ich schaue nach.\n"),
+        ("messages/deepseek-messages-tool.sse", '"partial_json":"city"', '      {"city\n'),
+        ("responses/deepseek-responses-tool.sse", '":\\"Zür"', '      {"city":"Zür\n'),
+        (
+            "responses/deepseek-responses-tool.sse",
+            '"delta":"ürich"',
+            "|     The user wants the weather in Zürich\n",
+        ),
+    ],
+)
+def test_a_cut_stream_shows_what_came_so_far(sample: str, upto: str, said: str) -> None:
+    body = (SAMPLES / sample).read_bytes()
+    end = body.index(b"\n\n", body.index(upto.encode()))
+    text = answer_text(body[:end])
+    assert said in text and "\nend: provider stopped" in text
+
+
+def test_a_text_of_the_responses_api_that_was_cut_is_shown() -> None:
+    events = [
+        {"type": "response.output_item.added", "output_index": 0, "item": {"type": "message", "content": []}},
+        {"type": "response.output_text.delta", "output_index": 0, "delta": "One "},
+        {"type": "response.output_text.delta", "output_index": 0, "delta": "two"},
+    ]
+    stream = b"".join(b"data: %b\n\n" % json.dumps(one).encode() for one in events)
+    assert "[assistant]\n    One two\n" in answer_text(stream, "responses")
+
+
+def test_a_text_of_many_lines_keeps_its_ends() -> None:
+    messages = [
+        {"role": "user", "content": "first\n" + "\n" * 9_000 + "last"},
+        {"role": "user", "content": "next"},
+    ]
+    text = request_text(json.dumps({"messages": messages}).encode())
+    assert (
+        text.count("\n") < 2_100 and "    first\n" in text and "    last\n" in text and "    next\n" in text
+    )
+    assert "    [… 7,002 lines left out …]\n" in text
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in SAMPLES.glob("*.sse")))
 def test_every_truncation_of_a_stream_gives_a_text(name: str) -> None:
     body = (SAMPLES / name).read_bytes()
@@ -370,6 +417,7 @@ def test_ten_megabytes_cost_no_more_than_some_passes_of_json() -> None:
     assert cpu_seconds(lambda: answer_text(stream, "chat_completions")) < 15 * json_each
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2000), st.sampled_from(("", *DIALECTS)))
 def test_any_bytes_give_a_bounded_text(body: bytes, dialect: str) -> None:
     for text in (request_text(body, dialect), answer_text(body, dialect)):
@@ -430,7 +478,7 @@ TYPES = st.sampled_from(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(JSON, TYPES), min_size=1, max_size=4), st.sampled_from(("", *DIALECTS)))
 def test_any_shape_gives_a_bounded_text(values: list[tuple[Any, str]], dialect: str) -> None:
     shaped = [value | {"type": kind} if isinstance(value, dict) else value for value, kind in values]
