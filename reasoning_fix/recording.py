@@ -43,7 +43,10 @@ now = _Clock()
 
 
 class Exchange(msgspec.Struct):
-    """One request on its way: where the turn that answers it will stand, and for whom it is recorded."""
+    """One request on its way: where the turn that answers it will stand, and for whom it is recorded.
+
+    `answered` is when a turn of its answer was last recorded, in milliseconds since the epoch.
+    """
 
     store: Store
     scope: Scope
@@ -61,6 +64,7 @@ class Exchange(msgspec.Struct):
     asked: int
     lead: str = ""
     snapshots: bool = False
+    answered: int = 0
 
 
 def thought_of(marks: Fingerprints, fields: dict[str, bytes], whole: str = "") -> bytes:
@@ -114,6 +118,7 @@ def record_answer(exchange: Exchange, answer: Answered) -> None:
     answer = Answered(turn, fields, answer.complete)
     record = make_record(exchange, said, exchange.context, exchange.parent, exchange.thread, answer)
     exchange.store.put(exchange.scope.id, [record])
+    exchange.answered = record.created
 
 
 def _is_echo(exchange: Exchange, name: str, value: bytes) -> bool:
@@ -166,6 +171,11 @@ class Tap:
         except Exception as fault:
             self._fault(fault)
         self._done = True
+
+    @property
+    def answered(self) -> int:
+        """When a turn was last recorded, in milliseconds since the epoch; 0 where none was."""
+        return self._exchange.answered
 
     def view(self) -> bytes | None:
         """The response as forwarded, for people to look at; None where it was too long to keep."""

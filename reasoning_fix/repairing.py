@@ -13,7 +13,7 @@ import msgspec
 from mitmproxy import ctx, http
 from mitmproxy.addons.clientplayback import ReplayHandler
 
-from reasoning_fix import fallback
+from reasoning_fix import fallback, notes
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import NotChatError
 from reasoning_fix.fallback import Wishes
@@ -62,16 +62,19 @@ class Again(msgspec.Struct):
 
 
 class Repaired(msgspec.Struct, frozen=True):
-    """What was done to a refused request, and why."""
+    """What was done to a refused request, and why: in words, and as refusals are named."""
 
     report: Report
     reason: str
+    means: str
+    only_demanded: bool
 
 
 class _Attempt(msgspec.Struct):
     body: bytes
     restored: Restored
     lesson: Lesson | None
+    only_demanded: bool
 
 
 # Flows of ours on their way: they are not repaired again.
@@ -105,7 +108,8 @@ async def repair(flow: http.HTTPFlow, sent: Sent, table: Table, lessons: Lessons
     flow.response = answer
     # What people see of the flow is what was answered.
     flow.request.content = attempt.body
-    return Repaired(attempt.restored.report, f"refused: {_WORDS[refusal.means]}; repaired and sent again")
+    reason = f"refused: {_WORDS[refusal.means]}; repaired and sent again"
+    return Repaired(attempt.restored.report, reason, refusal.means, attempt.only_demanded)
 
 
 def _attempt(refusal: Recognised, sent: Sent, table: Table, lessons: Lessons) -> _Attempt | None:
@@ -127,7 +131,7 @@ def _attempt(refusal: Recognised, sent: Sent, table: Table, lessons: Lessons) ->
         body = sent.body if restored.body is None else restored.body
         if body != sent.sent:
             keeps = lesson is not None and lesson.detail != fallback.TURN_OFF
-            return _Attempt(body, restored, lesson if keeps else None)
+            return _Attempt(body, restored, lesson if keeps else None, only_demanded)
     return None
 
 
@@ -164,7 +168,7 @@ async def _send_again(flow: http.HTTPFlow, attempt: _Attempt) -> http.Response |
     copy.response = copy.error = None
     copy.request.content = attempt.body
     copy.comment = "a refused request, repaired and sent again"
-    copy.metadata["reasoning_fix_resent"] = True
+    copy.metadata[notes.RESENT] = True
     resent[copy] = Again(attempt.restored.exchange)
     await ReplayHandler(copy, ctx.options).replay()
     return copy.response if copy.error is None else None
