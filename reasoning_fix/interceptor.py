@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-from mitmproxy import command, ctx, exceptions, http, tls
+from mitmproxy import command, ctx, exceptions, flow, http, tls
 from mitmproxy.addonmanager import Loader
 from mitmproxy.log import ALERT
 
@@ -17,6 +17,7 @@ from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import KeptByServer, NotChatError
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import Lessons
+from reasoning_fix.on_record import OnRecord
 from reasoning_fix.provider_files import ProviderTableError
 from reasoning_fix.provider_rows import Endpoint
 from reasoning_fix.providers import Provider, Table
@@ -252,9 +253,7 @@ class Interceptor:
         except ValueError:
             raise NotChatError("its body does not decompress") from None
         caller = callers.caller(flow, provider, endpoint, self._installation)
-        wishes = Wishes(
-            ctx.options.reasoning_fallback, ctx.options.reasoning_disable, ctx.options.reasoning_split
-        )
+        wishes = self._wishes()
         restored = restore(body, caller, self._table, self._store, wishes, self._lessons)
         _sent[flow] = Sent(caller, body, restored, self._store, wishes)
         flow.metadata[notes.KEY] = notes.written(restored.report, endpoint, wishes)
@@ -282,6 +281,20 @@ class Interceptor:
         """Forget what refusals taught about a host, or about all of them."""
         count = self._lessons.forget(host)
         logger.log(ALERT, "Forgot %d lesson%s.", count, "" if count == 1 else "s")
+
+    @command.command("reasoning_fix.explain")  # type: ignore[untyped-decorator]
+    def explain(self, flows: Sequence[flow.Flow], texts: bool = True) -> Sequence[str]:
+        """Why each turn of these requests was or was not restored; texts: with the first line of each."""
+        if self._store is None:
+            self._open()
+        assert self._store is not None and self._installation is not None
+        record = OnRecord(self._store, self._installation, self._lessons, self._table, self._wishes())
+        return [line for one in flows for line in record.explain(one, texts)]
+
+    def _wishes(self) -> Wishes:
+        return Wishes(
+            ctx.options.reasoning_fallback, ctx.options.reasoning_disable, ctx.options.reasoning_split
+        )
 
     def _open(self) -> None:
         directory = places.data()

@@ -16,6 +16,9 @@ from reasoning_fix import __version__
 # Name of the subcommand -> its module, in the order of `--help`, with the line that `--help` shows.
 COMMANDS: dict[str, tuple[str, str]] = {
     "ca": ("ca", "make, show, trust or no longer trust the CA that the proxy signs with"),
+    "explain": ("explain", "say why each turn in a saved flow file was or was not restored"),
+    "replay": ("replay", "run a saved flow file through recording and restoring again, offline"),
+    "redact": ("redact", "make a copy of a flow file that can be shared: no credentials, no texts"),
 }
 
 
