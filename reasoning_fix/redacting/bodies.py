@@ -14,18 +14,30 @@ from reasoning_fix.redacting.stand_ins import StandIns
 _WIRE_WORD = re.compile(r"[A-Za-z0-9][\w./:+-]{0,79}")
 # Members whose values are words of the wire formats.
 _WIRE = frozenset(
-    ["type", "role", "object", "finish_reason", "native_finish_reason", "stop_reason", "status", "model", "tool_choice", "effort", "reasoning_effort", "service_tier", "format", "media_type", "detail", "phase", "truncation", "verbosity", "code"]
+    (
+        *("type", "role", "object", "status", "phase", "code", "model", "tool_choice", "service_tier"),
+        *("finish_reason", "native_finish_reason", "stop_reason", "effort", "reasoning_effort"),
+        *("format", "media_type", "detail", "truncation", "verbosity"),
+    )
 )
-_IDS = frozenset(["id", "user", "session", "prompt_cache_key", "safety_identifier", "system_fingerprint", "conversation"])
+_IDS = frozenset(
+    ("id", "user", "session", "conversation", "prompt_cache_key", "safety_identifier", "system_fingerprint")
+)
 _BLOBS = frozenset(
-    ["signature", "encrypted_content", "data", "thought_signature", "file_data", "b64_json", "reasoning_signature"]
+    (
+        *("signature", "thought_signature", "reasoning_signature"),
+        *("encrypted_content", "data", "file_data", "b64_json"),
+    )
 )
 # Arguments in full: a JSON text, or a value whose names need not be those of a wire format.
 _ARGUMENTS = frozenset(("arguments", "input", "partial_json"))
 _FREE = frozenset(("metadata", "headers", "logit_bias", "prediction", "user_location", "variables"))
 _TOOL_ROLES = frozenset(("tool", "function"))
 _CALL_TYPES = frozenset(
-    ["function", "tool", "tool_use", "server_tool_use", "function_call", "custom", "custom_tool_call", "mcp_call"]
+    (
+        *("function", "tool", "tool_use", "server_tool_use", "function_call"),
+        *("custom", "custom_tool_call", "mcp_call"),
+    )
 )
 _CALL_MEMBERS = frozenset(("arguments", "input", "parameters", "input_schema", "custom"))
 _SAID = frozenset(("", "text", "input_text", "output_text", "refusal"))
@@ -84,13 +96,13 @@ class Bodies:
         documents = [(numbers, text, _document(text)) for numbers, text in payloads]
         found = [document for _, _, document in documents if document is not None]
         _answer(dialect, streams, self.stand_ins, snapshots).take(found)
-        for document in found:
-            _Reader(self.stand_ins, document, streams, _is_error(document)).value(document.root)
+        for one in found:
+            _Reader(self.stand_ins, one, streams, _is_error(one)).value(one.root)
         streams.flow()
         for numbers, text, document in documents:
             new = document.written() if document is not None else self._odd(text)
             for number, piece in zip(numbers, new.split("\n"), strict=True):
-                lines[number] = lines[number].replace(_data(lines[number]), piece, 1)
+                lines[number] = _with_data(lines[number], piece)
         told = {number for numbers, _, _ in documents for number in numbers}
         written = [line if n in told else self._line(line) for n, line in enumerate(lines)]
         return "".join(written).encode("utf-8", "surrogateescape")
@@ -123,11 +135,17 @@ def _data(line: str) -> str:
     return value.removeprefix(" ")
 
 
+def _with_data(line: str, new: str) -> str:
+    end = len(line.rstrip("\r\n"))
+    return line[: end - len(_data(line))] + new + line[end:]
+
+
 def _document(text: str) -> Document | None:
     try:
-        return Document(text)
+        document = Document(text)
     except (ValueError, RecursionError):
         return None
+    return document if document.root.kind in ("object", "array") else None
 
 
 def _is_error(document: Document) -> bool:
@@ -136,7 +154,7 @@ def _is_error(document: Document) -> bool:
 
 
 class _Reader:
-    """Goes through one document and puts every string that no dialect has claimed into a stream of its own."""
+    """Goes through one document: every string that no dialect has claimed is a stream of its own."""
 
     def __init__(self, stand_ins: StandIns, document: Document, streams: Streams, refused: bool) -> None:
         self.to = stand_ins
@@ -146,7 +164,7 @@ class _Reader:
 
     def value(self, node: Node, key: str = "", parent: Node | None = None, parent_key: str = "") -> None:
         if node.kind == "object":
-            for name, value in node.members.items():
+            for name, value in self.document.pairs(node):
                 self._member(name, value, node, key)
         elif node.kind == "array":
             if key in ("content", "output"):
@@ -228,7 +246,7 @@ class _Reader:
         """A JSON schema: the names of properties stay, descriptions and examples do not."""
         if key == "properties":
             self.to.property_names.update(node.members)
-        for name, value in node.members.items():
+        for name, value in self.document.pairs(node):
             if value.kind == "object":
                 self._schema(value, name)
             elif value.kind == "array" and name != "required":
@@ -407,5 +425,10 @@ class _ResponsesAnswer:
 def _answer(
     dialect: str, streams: Streams, stand_ins: StandIns, snapshots: bool
 ) -> _ChatAnswer | _MessagesAnswer | _ResponsesAnswer:
-    kinds = {"messages": _MessagesAnswer, "responses": _ResponsesAnswer}
-    return kinds.get(dialect, _ChatAnswer)(streams, stand_ins, snapshots)
+    match dialect:
+        case "messages":
+            return _MessagesAnswer(streams, stand_ins, snapshots)
+        case "responses":
+            return _ResponsesAnswer(streams, stand_ins, snapshots)
+        case _:
+            return _ChatAnswer(streams, stand_ins, snapshots)

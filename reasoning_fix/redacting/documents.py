@@ -11,7 +11,7 @@ from reasoning_fix.redacting.stand_ins import spelled, units_of
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_SCALAR = re.compile(r"[^\s,:\[\]{}\"]+")
+_SCALAR = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|true|false|null|NaN|-?Infinity")
 
 
 class Node:
@@ -48,6 +48,11 @@ class Document:
     def scalar(self, node: "Node | None") -> str:
         return self.text[node.begin : node.end] if node is not None and node.kind == "scalar" else ""
 
+    def pairs(self, node: "Node") -> "Iterator[tuple[str, Node]]":
+        """The members of an object, repeated ones too."""
+        for key, value in node.keys:
+            yield self.string(key) or "", value
+
     def index(self, node: "Node | None") -> int | None:
         """The whole number that a node is; None where it is none."""
         written = self.scalar(node)
@@ -63,7 +68,8 @@ class Document:
         self._edits.append((node.begin, node.end, new))
 
     def written(self) -> str:
-        pieces, at = [], 0
+        pieces: list[str] = []
+        at = 0
         for begin, end, new in sorted(self._edits):
             pieces += (self.text[at:begin], new)
             at = end
@@ -147,7 +153,7 @@ class Streams:
         self._alone = 0
 
     def add(self, stream: Hashable, document: Document, node: "Node | None", change: Change) -> None:
-        """Put a string at the end of a stream. Nothing happens where it is none, or was put into one before."""
+        """Put a string at the end of a stream, unless it is none, or is in a stream already."""
         if node is None or node.kind != "string" or self.has(document, node):
             return
         self._taken.add((id(document), node.begin))

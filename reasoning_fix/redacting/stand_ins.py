@@ -36,7 +36,11 @@ _SHORTEST_SECRET = 4
 _ALNUM = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 # What ids are made of beside their random part.
 _ID_WORDS = frozenset(
-    ["call", "calls", "tool", "toolu", "tooluse", "function", "functions", "fc", "ctc", "msg", "message", "resp", "response", "rs", "item", "chatcmpl", "cmpl", "gen", "id", "req", "request", "run", "chat", "reasoning", "thinking", "user", "session", "account", "conv", "ws", "mcp", "fs", "ci"]
+    (
+        *("call", "calls", "tool", "toolu", "tooluse", "function", "functions", "fc", "ctc", "ws", "mcp"),
+        *("msg", "message", "resp", "response", "rs", "item", "chatcmpl", "cmpl", "gen", "id", "req"),
+        *("request", "run", "chat", "reasoning", "thinking", "user", "session", "account", "conv"),
+    )
 )
 
 
