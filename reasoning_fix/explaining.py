@@ -35,12 +35,8 @@ _DEMANDS = {
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """One recorded turn that might be meant: which evidence it has and which it lacks.
+    """One recorded turn that might be meant: which evidence it has and which it lacks."""
 
-    `recorded` is in milliseconds since the epoch.
-    """
-
-    recorded: int
     has: tuple[str, ...]
     lacks: tuple[str, ...]
     thought: bool
@@ -254,7 +250,7 @@ class _Explainer:
         verdict = self.seen.matching.verdicts[position]
         chosen = {record.key for record in verdict.records} if verdict is not None else set()
         candidates = [self._candidate(record, position, slot, record.key in chosen) for record in found]
-        candidates.sort(key=lambda one: (not one.chosen, -len(one.has), one.recorded))
+        candidates.sort(key=lambda one: (not one.chosen, -len(one.has)))
         ties = self.watcher.ties.get(position, [])
         return Explained(
             index=slot.index,
@@ -347,7 +343,7 @@ class _Explainer:
         lacks = [name for name, holds in asked if not holds]
         if not chosen and any(record.key == r.key for r in self.records if r is not None):
             lacks.append("being free (it is another turn of this request)")
-        return Candidate(record.created, tuple(has), tuple(lacks), record.thought != NONE, chosen)
+        return Candidate(tuple(has), tuple(lacks), record.thought != NONE, chosen)
 
     # Words.
 

@@ -27,7 +27,8 @@ class Notes(msgspec.Struct):
     """What was done to a flow, by which wishes and lessons, and when its request came and was answered.
 
     Times are in milliseconds since the epoch, 0 where not known; `before_turns` and `before_settings` what
-    was changed, as it came; `turns` and their statuses as in a report.
+    was changed, as it came; `turns` and their statuses as in a report. `as_sent`: the request of this flow is
+    the client's own again.
     """
 
     dialect: str = ""
@@ -44,6 +45,7 @@ class Notes(msgspec.Struct):
     refused: str = ""
     wishes: tuple[str, str, bool] | None = None
     lessons: list[tuple[str, str]] = []
+    as_sent: bool = False
     before_turns: list[tuple[int, list[_Member]]] | None = None
     before_settings: list[_Member] | None = None
 
@@ -54,7 +56,7 @@ class Notes(msgspec.Struct):
     @property
     def before(self) -> Before | None:
         """What the client sent where the request was changed; None where that is not known."""
-        if self.before_turns is None or self.before_settings is None:
+        if self.as_sent or self.before_turns is None or self.before_settings is None:
             return None
         turns = {index: dict(was) for index, was in self.before_turns}
         return Before(turns, dict(self.before_settings))
@@ -62,7 +64,8 @@ class Notes(msgspec.Struct):
     @property
     def changed(self) -> bool:
         """Whether the request went out otherwise than it came."""
-        return bool(self.restored or self.filled or self.grown or self.before_turns or self.before_settings)
+        told = self.restored or self.filled or self.grown or self.before_turns or self.before_settings
+        return bool(told) and not self.as_sent
 
     def taught(self, host: str, dialect: str, family: str) -> list[Lesson]:
         """The lessons that applied."""
