@@ -18,6 +18,7 @@ from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import Lessons
 from reasoning_fix.providers import Table
 from reasoning_fix.recording import Exchange, Tap
+from reasoning_fix.restoring import Restored
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation
 
@@ -91,17 +92,12 @@ class _Player:
         self.played: dict[int, Played] = {}
 
     def request(self, one: Asked) -> None:
-        caller = callers.caller(one.flow, one.provider, one.endpoint, self.installation)
         noted = one.notes
-        told, restored = explain(
-            one.body,
-            caller,
-            self.table,
-            self.store,
-            self.wishes or one.wishes,
-            Lessons(None),
-            taught=noted.taught(caller.host, one.endpoint.dialect, "") if noted is not None else (),
-            only_demanded=noted is not None and noted.only_demanded,
+        if noted is not None and noted.refused:
+            # What was refused had been restored without the lesson, and had been learned from.
+            self._restored(one, known=len(noted.lessons) - (noted.refused != "too_long"), only_demanded=False)
+        told, restored = self._restored(
+            one, known=None, only_demanded=noted is not None and noted.only_demanded
         )
         response = one.flow.response
         then = [turn.status for turn in noted.treated] if noted is not None and not one.altered else None
@@ -119,6 +115,23 @@ class _Player:
         self.played[one.number] = played
         if restored is not None:
             self.exchanges[one.number] = restored.exchange
+
+    def _restored(
+        self, one: Asked, known: int | None, only_demanded: bool
+    ) -> tuple[Explanation, Restored | None]:
+        """Restore a request by the first so many of the lessons that it was sent by (None: all)."""
+        caller = callers.caller(one.flow, one.provider, one.endpoint, self.installation)
+        taught = one.notes.taught(caller.host, one.endpoint.dialect, "") if one.notes is not None else []
+        return explain(
+            one.body,
+            caller,
+            self.table,
+            self.store,
+            self.wishes or one.wishes,
+            Lessons(None),
+            taught=taught[:known],
+            only_demanded=only_demanded,
+        )
 
     def answer(self, one: Asked) -> None:
         exchange = self.exchanges.pop(one.number, None)
