@@ -371,6 +371,9 @@ class _Explainer:
             case "sent":
                 return "the client sends its reasoning itself"
             case "empty":
+                record = self.records[position]
+                if record is not None and record.thought:
+                    return "it is on record, but in no field that this provider takes"
                 return "it is on record as having had no reasoning"
             case "part":
                 return "it is a further piece of a turn whose reasoning stands in another piece"
@@ -390,7 +393,7 @@ class _Explainer:
         if verdict := self.seen.matching.verdicts[position]:
             if verdict.part:
                 return "it is a further piece of a turn whose reasoning stands in another piece"
-            return "it is on record, but not in a field that this provider reads"
+            return "it is on record, but in no field that this provider takes"
         if not candidates:
             if foreign:
                 return "only another provider, or another family of models, said it"

@@ -28,7 +28,7 @@ from tests.proxy import Proxy
 FITTING: dict[str, tuple[str, ...]] = {
     "restored": ("exact",),
     "sent": ("exact", "wrong", "unknown"),
-    "empty": ("exact", "missing", "blank"),
+    "empty": ("exact", "missing", "blank", "unknown"),
     "part": ("exact", "missing", "blank", "wrong", "unknown"),
     "filled": ("blank", "wrong", "unknown"),
     "left out": ("missing", "unknown"),
