@@ -23,6 +23,7 @@ _REQUEST_HEADERS = ("accept", "accept-encoding", "anthropic-version", "anthropic
 _AGENT_TOKEN = re.compile(r"[0-9A-Za-z]{16,}|[^\s/;()]*@[^\s/;()]*")
 _LONGEST_AGENT = 200
 _PLAIN_QUERIES = ("beta", "api-version", "stream")
+_QUERIES = (*_PLAIN_QUERIES, "key", "api_key", "api-key", "token", "access_token")
 _NOTED_WORD = re.compile(r"[a-z -]{0,30}")
 _KIND = re.compile(r"[a-z]+/[a-z0-9.+-]+")
 _PATH_PART = re.compile(r"(?=[^/]*\d)[0-9A-Za-z_-]{12,}")
@@ -143,7 +144,8 @@ class _Maker:
             made = path
         values = [part.partition("=") for part in query.split("&") if part]
         asked = "&".join(
-            f"{name}{equals}{value if name in _PLAIN_QUERIES else self.to.id(value)}"
+            f"{name if name in _QUERIES else self.to.id(name)}{equals}"
+            f"{value if name in _PLAIN_QUERIES else self.to.id(value)}"
             for name, equals, value in values
         )
         return f"{made}?{asked}" if asked else made
