@@ -47,7 +47,8 @@ now = _Clock()
 class Exchange(msgspec.Struct):
     """One request on its way: where the turn that answers it will stand, and for whom it is recorded.
 
-    What came of it, once it is answered: `recorded` turns, and the tokens it cost.
+    What came of it, once it is answered: `recorded` turns, the last of them `answered` (milliseconds since
+    the epoch), and the tokens it cost.
     """
 
     store: Store
@@ -67,6 +68,7 @@ class Exchange(msgspec.Struct):
     lead: str = ""
     snapshots: bool = False
     recorded: int = 0
+    answered: int = 0
     cost: Usage = Usage()
 
 
@@ -122,6 +124,7 @@ def record_answer(exchange: Exchange, answer: Answered) -> None:
     record = make_record(exchange, said, exchange.context, exchange.parent, exchange.thread, answer)
     exchange.store.put(exchange.scope.id, [record])
     exchange.recorded += 1
+    exchange.answered = record.created
     counts.recorded += 1
 
 
@@ -182,6 +185,11 @@ class Tap:
         except Exception as fault:
             self._fault(fault)
         self._done = True
+
+    @property
+    def answered(self) -> int:
+        """When a turn was last recorded, in milliseconds since the epoch; 0 where none was."""
+        return self._exchange.answered
 
     def kept(self, complete: bool) -> Kept | None:
         """A copy of the response, for people to look at; None where none is kept."""
