@@ -7,16 +7,19 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-from mitmproxy import command, ctx, exceptions, http, tls
+from mitmproxy import command, contentviews, ctx, exceptions, flow, http, tls
 from mitmproxy.addonmanager import Loader
 from mitmproxy.log import ALERT
 
-from reasoning_fix import fallback, places, providers, refusals
+from reasoning_fix import callers, fallback, notes, places, providers, refusals
+from reasoning_fix.callers import host_of
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import KeptByServer, NotChatError
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.health import StoreState, counts
+from reasoning_fix.inspection.view import ChatView
 from reasoning_fix.lessons import Lessons
+from reasoning_fix.on_record import OnRecord
 from reasoning_fix.pages import is_own_page
 from reasoning_fix.provider_files import ProviderTableError
 from reasoning_fix.provider_rows import Endpoint
@@ -24,11 +27,12 @@ from reasoning_fix.providers import Provider, Table
 from reasoning_fix.recording import Tap
 from reasoning_fix.refusals import STATUSES
 from reasoning_fix.repairing import Sent, repair, resent
-from reasoning_fix.restoring import Caller, Report, restore
+from reasoning_fix.restoring import Report, restore
 from reasoning_fix.store import Store, StoreError
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation
 from reasoning_fix.store.sqlite import SqliteStore, open_store
+from reasoning_fix.streams.copies import Kept
 from reasoning_fix.tally import book, counting, tables
 from reasoning_fix.tally.book import Book
 from reasoning_fix.trust.leaves import PermittedLeaves
@@ -37,11 +41,6 @@ logger = logging.getLogger(__name__)
 
 MARK = ":adhesive_bandage:"
 _DECRYPT_MODES = ("providers", "all")
-_CREDENTIALS = ("authorization", "x-api-key", "api-key")
-_ANONYMOUS = ("", "public")
-# Headers by which clients name a conversation: evidence where they come, never identity.
-_SESSION_HEADERS = ("x-opencode-session", "x-claude-code-session-id", "x-session-id", "session-id")
-_AGENT_HEADER = "x-claude-code-agent-id"
 
 # Requests on their way. Keyed by the flow itself and kept here, so that it outlives a reload of the script.
 _sent: "weakref.WeakKeyDictionary[http.HTTPFlow, Sent]" = weakref.WeakKeyDictionary()
@@ -61,6 +60,7 @@ class Interceptor:
         self._lessons = Lessons(None)
         self._book = Book(None)
         self._decrypt_all = False
+        self._view = ChatView(self._table)
 
     def load(self, loader: Loader) -> None:
         loader.add_option(
@@ -113,6 +113,14 @@ class Interceptor:
             "providers",
             "Which TLS connections are decrypted: providers (only hosts of the provider table) or all.",
         )
+        loader.add_option(
+            "reasoning_view_kilobytes",
+            str,
+            "2048",
+            "How much of a streamed answer is kept to look at after it ended (kilobytes); of a longer one "
+            "its beginning and its end. 0 keeps nothing.",
+        )
+        contentviews.add(self._view)
 
     def configure(self, updated: set[str]) -> None:
         if "reasoning_fallback" in updated:
@@ -127,8 +135,10 @@ class Interceptor:
         for name in ("reasoning_keep_days", "reasoning_keep_megabytes"):
             if name in updated:
                 _positive(name, getattr(ctx.options, name))
+        if "reasoning_view_kilobytes" in updated:
+            _whole("reasoning_view_kilobytes", ctx.options.reasoning_view_kilobytes, 0)
         if "reasoning_providers" in updated:
-            self._table = _load_table(ctx.options.reasoning_providers)
+            self._table = self._view.table = _load_table(ctx.options.reasoning_providers)
         if self._store is not None and updated & {
             "reasoning_store",
             "reasoning_keep_days",
@@ -176,7 +186,7 @@ class Interceptor:
         route = self._route(flow)
         if route is None:
             return
-        host = _host(flow)
+        host = host_of(flow)
         counts.requests += 1
         try:
             self._repair(flow, *route, host)
@@ -205,7 +215,8 @@ class Interceptor:
         _sent.pop(flow, None)
         if sent is not None and flow.response.status_code == 200:
             if streamed or content_type.endswith("json"):
-                flow.response.stream = Tap(sent.exchange, coding, streamed, size)
+                keep = 1024 * int(ctx.options.reasoning_view_kilobytes)
+                flow.response.stream = Tap(sent.exchange, coding, streamed, size, keep)
         elif streamed or (
             not self._decrypt_all and not self._is_own_page(flow) and self._route(flow) is None
         ):
@@ -218,7 +229,7 @@ class Interceptor:
             if sent is not None and flow.response is not None and flow.live:
                 await self._repair_refused(flow, sent)
         except Exception as fault:
-            logger.warning("%s: refusal passed on: %s in reasoning-fix", _host(flow), type(fault).__name__)
+            logger.warning("%s: refusal passed on: %s in reasoning-fix", host_of(flow), type(fault).__name__)
             logger.debug("fault while repairing", exc_info=fault)
         self._count_answer(flow, sent.refused if sent is not None else "")
 
@@ -231,8 +242,14 @@ class Interceptor:
         told = await repair(flow, sent, self._table, self._lessons)
         if told is not None:
             counting.repaired(self._book, flow, sent.refused, told.report, told.exchange, told.taught)
-            _note(flow, told.report, sent.caller.endpoint)
-            _tell(flow, _host(flow), told.report, told.reason)
+            flow.metadata[notes.KEY] = notes.written(
+                told.report,
+                sent.caller.endpoint,
+                sent.wishes,
+                only_demanded=told.only_demanded,
+                refused=told.means,
+            )
+            _tell(flow, host_of(flow), told.report, told.reason)
 
     def _count_answer(self, flow: http.HTTPFlow, refused: str = "") -> None:
         counting.answered(self._book, flow, flow.response.status_code if flow.response else 0, refused)
@@ -256,9 +273,9 @@ class Interceptor:
             return
         tap = flow.response.stream
         tap.finish(complete)
-        view = tap.view()
-        if view is not None and flow.response.raw_content is None:
-            flow.response.raw_content = view
+        notes.answered(flow, tap.answered)
+        if flow.response.raw_content is None and (kept := tap.kept(complete)) is not None:
+            flow.response.raw_content = _as_coded(flow.response, kept)
 
     def _repair(self, flow: http.HTTPFlow, provider: Provider, endpoint: Endpoint, host: str) -> None:
         if self._store is None:
@@ -268,17 +285,13 @@ class Interceptor:
             body = flow.request.content or b""
         except ValueError:
             raise NotChatError("its body does not decompress") from None
-        session = _session(flow.request.headers)
-        credential = _credential(flow, provider, session)
-        caller = Caller(self._installation.scope(credential), provider, endpoint, host, session)
-        wishes = Wishes(
-            ctx.options.reasoning_fallback, ctx.options.reasoning_disable, ctx.options.reasoning_split
-        )
+        caller = callers.caller(flow, provider, endpoint, self._installation)
+        wishes = self._wishes()
         restored = restore(body, caller, self._table, self._store, wishes, self._lessons)
         _sent[flow] = Sent(caller, body, restored, self._store, wishes)
         client = flow.request.headers.get("user-agent", "")
         counting.asked(self._book, flow, provider.name, client, restored.report, restored.exchange)
-        _note(flow, restored.report, endpoint)
+        flow.metadata[notes.KEY] = notes.written(restored.report, endpoint, wishes)
         if restored.body is not None:
             flow.request.content = restored.body
             counts.restored += restored.report.restored
@@ -288,13 +301,7 @@ class Interceptor:
             _comment(flow, "not touched: thinking is off")
 
     def _route(self, flow: http.HTTPFlow) -> tuple[Provider, Endpoint] | None:
-        """The provider and endpoint that a chat request goes to; None for all other traffic."""
-        for host in (flow.request.pretty_host, flow.request.host):
-            provider = self._table.provider(host)
-            if provider is not None:
-                endpoint = self._table.endpoint(provider, flow.request.method, flow.request.path)
-                return (provider, endpoint) if endpoint is not None else None
-        return None
+        return callers.route(flow, self._table)
 
     def _is_own_page(self, flow: http.HTTPFlow) -> bool:
         if is_own_page(flow):
@@ -318,6 +325,20 @@ class Interceptor:
         """Forget what refusals taught about a host, or about all of them."""
         count = self._lessons.forget(host)
         logger.log(ALERT, "Forgot %d lesson%s.", count, "" if count == 1 else "s")
+
+    @command.command("reasoning_fix.explain")  # type: ignore[untyped-decorator]
+    def explain(self, flows: Sequence[flow.Flow], texts: bool = True) -> Sequence[str]:
+        """Why each turn of these requests was or was not restored; texts: with the first line of each."""
+        if self._store is None:
+            self._open()
+        assert self._store is not None and self._installation is not None
+        record = OnRecord(self._store, self._installation, self._lessons, self._table, self._wishes())
+        return [line for one in flows for line in record.explain(one, texts)]
+
+    def _wishes(self) -> Wishes:
+        return Wishes(
+            ctx.options.reasoning_fallback, ctx.options.reasoning_disable, ctx.options.reasoning_split
+        )
 
     def _open(self) -> None:
         directory = places.data()
@@ -382,8 +403,12 @@ def _one_of(name: str, given: str, allowed: tuple[str, ...]) -> None:
 
 
 def _positive(name: str, given: str) -> int:
-    if not given.isdecimal() or int(given) < 1:
-        raise _options_error(f"{name}: {given!r} was given; a whole number from 1 up is allowed.")
+    return _whole(name, given, 1)
+
+
+def _whole(name: str, given: str, least: int) -> int:
+    if not (given.isascii() and given.isdecimal() and len(given) < 10) or int(given) < least:
+        raise _options_error(f"{name}: {given!r} was given; a whole number from {least} up is allowed.")
     return int(given)
 
 
@@ -396,30 +421,12 @@ def _pattern(name: str, given: str) -> None:
         ) from error
 
 
-def _host(flow: http.HTTPFlow) -> str:
-    return flow.request.pretty_host.lower()
-
-
-def _session(headers: http.Headers) -> str:
-    named = [headers[name] for name in _SESSION_HEADERS if headers.get(name)]
-    if named and headers.get(_AGENT_HEADER):
-        named.append(headers[_AGENT_HEADER])
-    return "\n".join(named)
-
-
-def _credential(flow: http.HTTPFlow, provider: Provider, session: str) -> str:
-    """What a scope is made of: the key itself, whichever header carries it.
-
-    Without one (free tiers), the conversation or the client's address keeps people apart.
-    """
-    for name in _CREDENTIALS:
-        value = flow.request.headers.get(name, "").strip()
-        if value.lower().startswith("bearer "):
-            value = value[7:].strip()
-        if value.lower() not in _ANONYMOUS:
-            return str(value)
-    peer = flow.client_conn.peername
-    return f"anonymous\n{provider.name}\n{session or (peer[0] if peer else '')}"
+def _as_coded(response: http.Response, kept: Kept) -> bytes:
+    """A copy in the content coding that the headers name: the headers stay those that were sent."""
+    if not kept.decoded:
+        return kept.data
+    coding = response.headers.get("content-encoding", "")
+    return http.Response.make(200, kept.data, {"content-encoding": coding}).raw_content or b""
 
 
 def _tell(flow: http.HTTPFlow, host: str, report: Report, reason: str = "") -> None:
@@ -432,17 +439,3 @@ def _tell(flow: http.HTTPFlow, host: str, report: Report, reason: str = "") -> N
 
 def _comment(flow: http.HTTPFlow, text: str) -> None:
     flow.comment = f"{flow.comment}; {text}" if flow.comment else text
-
-
-def _note(flow: http.HTTPFlow, report: Report, endpoint: Endpoint) -> None:
-    """What was done, as saved with the flow: plain values that any mitmproxy can read."""
-    flow.metadata["reasoning_fix"] = {
-        "dialect": endpoint.dialect,
-        "model": report.model,
-        "restored": report.restored,
-        "wanted": report.wanted,
-        "filled": report.filled,
-        "evidence": dict(report.evidence),
-        "grown": report.grown,
-        "turns": [[turn.index, turn.status, turn.evidence, turn.recorded] for turn in report.turns],
-    }

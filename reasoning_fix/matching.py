@@ -86,15 +86,47 @@ class Matching(msgspec.Struct):
     thread: bytes
 
 
-def match(history: History, marks: Fingerprints, lookup: Lookup, conversation: Conversation) -> Matching:
+class Observer(Protocol):
+    """Looks on while a history is matched, for people who ask why; None in everyday use."""
+
+    def tied(self, position: int, records: Sequence[Record], by: str, chosen: Record | None) -> None:
+        """Several records fitted one slot; `by` is what settled it, or why nothing could."""
+
+    def matched(
+        self,
+        history: History,
+        marks: Fingerprints,
+        lookup: Lookup,
+        conversation: Conversation,
+        matching: Matching,
+    ) -> None:
+        """The history is matched; `lookup` still answers."""
+
+
+def match(
+    history: History,
+    marks: Fingerprints,
+    lookup: Lookup,
+    conversation: Conversation,
+    observer: Observer | None = None,
+) -> Matching:
     """Match every turn of a history."""
-    return _Matcher(history, marks, lookup, conversation).run()
+    matching = _Matcher(history, marks, lookup, conversation, observer).run()
+    if observer is not None:
+        observer.matched(history, marks, lookup, conversation, matching)
+    return matching
 
 
 class _Matcher:
     def __init__(
-        self, history: History, marks: Fingerprints, lookup: Lookup, conversation: Conversation
+        self,
+        history: History,
+        marks: Fingerprints,
+        lookup: Lookup,
+        conversation: Conversation,
+        observer: Observer | None,
     ) -> None:
+        self.observer = observer
         self.history = history
         self.slots = history.slots
         self.marks = marks
@@ -425,29 +457,47 @@ class _Matcher:
         left = [r for r in records if reuse or r.key not in self.used]
         if len(left) < 2:
             return left[0] if left else None
+        chosen, by = self._settled(left, position, newest)
+        if self.observer is not None:
+            self.observer.tied(position, left, by, chosen)
+        return chosen
+
+    def _settled(self, left: list[Record], position: int, newest: bool) -> tuple[Record | None, str]:
+        """The record that wins a tie, and what it won by."""
         slot = self.slots[position]
         before = self._record(position - 1)
         ids = tuple(call_id for call_id, _ in slot.calls)
-        preferences: list[Callable[[Record], bool]] = [
-            lambda r: bool(ids) and tuple(i for i, _ in r.calls) == ids,
-            lambda r: before is not None and r.parent == before.key,
-            lambda r: r.key in self._parents_of_next(position),
-            lambda r: bool(self.conversation.session) and r.session == self.conversation.session,
-            lambda r: bool(self.conversation.system) and r.system == self.conversation.system,
+        preferences: list[tuple[str, Callable[[Record], bool]]] = [
+            ("tool-call ids", lambda r: bool(ids) and tuple(i for i, _ in r.calls) == ids),
+            ("the turn before", lambda r: before is not None and r.parent == before.key),
+            ("the turn after", lambda r: r.key in self._parents_of_next(position)),
+            (
+                "conversation header",
+                lambda r: bool(self.conversation.session) and r.session == self.conversation.session,
+            ),
+            (
+                "system prompt",
+                lambda r: bool(self.conversation.system) and r.system == self.conversation.system,
+            ),
         ]
-        for prefers in preferences:
+        by = "one and the same reasoning"
+        for name, prefers in preferences:
             if len({r.thought for r in left}) == 1:
                 break
-            left = [r for r in left if prefers(r)] or left
+            preferred = [r for r in left if prefers(r)] or left
+            if len(preferred) < len(left):
+                left, by = preferred, name
         latest = max(left, key=lambda r: r.created)
         rest = [r for r in left if r.thought != latest.thought]
         if not rest:
-            return latest
+            return latest, by
         # Generated again means asked again after the other answer had come. Answers that were under way at
         # the same time (parallel conversations, n > 1) cannot be told apart.
         if newest and all(latest.asked >= r.created for r in rest):
-            return latest
-        return None
+            return latest, "the newest, generated again"
+        if newest:
+            return None, "not settled: different reasonings that were under way at the same time"
+        return None, "not settled: different reasonings"
 
     def _parents_of_next(self, position: int) -> set[bytes]:
         if position + 1 >= len(self.slots):

@@ -7,6 +7,7 @@ import msgspec
 from reasoning_fix.health import HOST, PATH, Health
 
 NOTHING = "nothing listens there"
+_LONGEST = 65536
 
 
 def ask_health(host: str, port: int, seconds: float = 5.0) -> Health | str:
@@ -15,7 +16,7 @@ def ask_health(host: str, port: int, seconds: float = 5.0) -> Health | str:
     try:
         connection.request("GET", f"http://{HOST}{PATH}", headers={"connection": "close"})
         answer = connection.getresponse()
-        body = answer.read()
+        body = answer.read(_LONGEST)
     except ConnectionRefusedError:
         return NOTHING
     except (OSError, http.client.HTTPException) as error:
@@ -23,6 +24,8 @@ def ask_health(host: str, port: int, seconds: float = 5.0) -> Health | str:
     finally:
         connection.close()
     try:
+        if answer.status != 200:
+            raise msgspec.DecodeError(f"status {answer.status}")
         return msgspec.json.decode(body, type=Health)
     except msgspec.MsgspecError:
         return f"something else answers there (HTTP {answer.status})"

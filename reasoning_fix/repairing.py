@@ -13,7 +13,7 @@ import msgspec
 from mitmproxy import ctx, http
 from mitmproxy.addons.clientplayback import ReplayHandler
 
-from reasoning_fix import fallback
+from reasoning_fix import fallback, notes
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import NotChatError
 from reasoning_fix.fallback import Wishes
@@ -66,10 +66,15 @@ class Again(msgspec.Struct):
 
 
 class Repaired(msgspec.Struct, frozen=True):
-    """What was done to a refused request, and why; `exchange` is the one that was answered."""
+    """What was done to a refused request, and why: in words, and as refusals are named.
+
+    `exchange` is the one that was answered.
+    """
 
     report: Report
     reason: str
+    means: str
+    only_demanded: bool
     exchange: Exchange
     taught: bool
 
@@ -78,6 +83,7 @@ class _Attempt(msgspec.Struct):
     body: bytes
     restored: Restored
     lesson: Lesson | None
+    only_demanded: bool
 
 
 # Flows of ours on their way: they are not repaired again.
@@ -115,6 +121,8 @@ async def repair(flow: http.HTTPFlow, sent: Sent, table: Table, lessons: Lessons
     return Repaired(
         attempt.restored.report,
         f"refused: {_WORDS[refusal.means]}; repaired and sent again",
+        refusal.means,
+        attempt.only_demanded,
         attempt.restored.exchange,
         attempt.lesson is not None,
     )
@@ -139,7 +147,7 @@ def _attempt(refusal: Recognised, sent: Sent, table: Table, lessons: Lessons) ->
         body = sent.body if restored.body is None else restored.body
         if body != sent.sent:
             keeps = lesson is not None and lesson.detail != fallback.TURN_OFF
-            return _Attempt(body, restored, lesson if keeps else None)
+            return _Attempt(body, restored, lesson if keeps else None, only_demanded)
     return None
 
 
@@ -176,7 +184,7 @@ async def _send_again(flow: http.HTTPFlow, attempt: _Attempt) -> http.Response |
     copy.response = copy.error = None
     copy.request.content = attempt.body
     copy.comment = "a refused request, repaired and sent again"
-    copy.metadata["reasoning_fix_resent"] = True
+    copy.metadata[notes.RESENT] = True
     resent[copy] = Again(attempt.restored.exchange)
     await ReplayHandler(copy, ctx.options).replay()
     return copy.response if copy.error is None else None

@@ -15,13 +15,14 @@ from reasoning_fix.dialects import DIALECTS
 from reasoning_fix.dialects.wire import Answered, Request, parameter
 from reasoning_fix.fallback import Settings, Wishes
 from reasoning_fix.lessons import Lesson, Lessons
-from reasoning_fix.matching import Conversation, Matching, Opened, Verdict, match
+from reasoning_fix.matching import Conversation, Matching, Observer, Opened, Verdict, match
 from reasoning_fix.provider_rows import Endpoint
 from reasoning_fix.providers import Provider, Table
 from reasoning_fix.recording import Exchange, make_record, now, thought_of
 from reasoning_fix.store import Record, Store
 from reasoning_fix.store.sealing import Scope, SealError
 from reasoning_fix.turns import NONE, Fingerprints, Slot, Turn, read_history
+from reasoning_fix.undoing import Before, before
 
 _open = msgspec.msgpack.Decoder(Opened).decode
 
@@ -60,6 +61,8 @@ class Report(msgspec.Struct):
 
     `demanded` are the changed turns that the provider would have refused as they came; `client` says what the
     client did with reasoning that is known to have been there: kept, blanked or dropped it.
+    `asked` is when, in milliseconds since the epoch: what was recorded later was not known then. `lessons`
+    are those that applied, `before` is what was changed, as the client sent it.
     """
 
     model: str = ""
@@ -78,6 +81,9 @@ class Report(msgspec.Struct):
     turned_off: bool = False
     turns: list[Treated] = []
     settings: tuple[str, ...] = ()
+    asked: int = 0
+    lessons: tuple[Lesson, ...] = ()
+    before: Before | None = None
 
     def text(self) -> str:
         """One line for a person: `restored 3 of 3 turns: 2 by context, 1 by tool-call id`."""
@@ -161,15 +167,16 @@ def restore(
     *,
     taught: Sequence[Lesson] = (),
     only_demanded: bool = False,
+    observer: Observer | None = None,
 ) -> Restored:
     """Restore what is on record, fill by rule what is demanded and is not.
 
     `taught` are lessons to try that are not learned yet; `only_demanded` restores no more than the provider
-    demands. Raises NotChatError for a body that is no chat request, SpliceError for one that repeats member
-    names.
+    demands; `observer` looks on for people who ask why. Raises NotChatError for a body that is no chat
+    request, SpliceError for one that repeats member names.
     """
     request = DIALECTS[caller.endpoint.dialect].read_request(body)
-    return _Restoration(request, caller, table, store, wishes, lessons, taught, only_demanded).run()
+    return _Restoration(request, caller, table, store, wishes, lessons, taught, only_demanded, observer).run()
 
 
 class _Restoration:
@@ -183,7 +190,9 @@ class _Restoration:
         lessons: Lessons,
         taught: Sequence[Lesson],
         only_demanded: bool,
+        observer: Observer | None,
     ) -> None:
+        self.observer = observer
         self.request = request
         self.caller = caller
         self.table = table
@@ -194,8 +203,9 @@ class _Restoration:
         self.marks = Fingerprints(caller.scope.fingerprint_key)
         self.lookup = _ScopedLookup(store, caller, request.model)
         rule = caller.provider.rule(request.model, caller.endpoint.dialect)
-        self.report = Report(model=request.model, family=rule.name or request.model)
-        known = [*lessons.about(caller.host, caller.endpoint.dialect, self.report.family), *taught]
+        family = rule.name or request.model
+        known = (*lessons.about(caller.host, caller.endpoint.dialect, family), *taught)
+        self.report = Report(model=request.model, family=family, lessons=known)
         self.policy = fallback.policy(table, caller.endpoint, rule, wishes, known)
         fields = self.dialect.fields(caller.provider)
         self.fields = [name for name in fields if name not in self.policy.forbidden]
@@ -210,8 +220,9 @@ class _Restoration:
         request, report = self.request, self.report
         messages = request.messages if request.continued is None else request.messages[: request.continued]
         history = read_history(messages, self.marks)
-        matching = match(history, self.marks, self.lookup, self.conversation)
+        matching = match(history, self.marks, self.lookup, self.conversation, self.observer)
         exchange = self._exchange(matching, history.tail_before)
+        report.asked = exchange.asked
         settings, turn_off = self._settings()
         changes: dict[int, dict[str, bytes | None]] = {}
         report.thinking_off = turn_off or fallback.is_off(self.table, self.policy, request.parameters)
@@ -235,7 +246,13 @@ class _Restoration:
                 turn_off = True
         if turn_off and self.policy.off is not None:
             # Nothing is demanded then, and what is not demanded stays as the client sent it.
-            self.report = report = Report(model=report.model, family=report.family, thinking_off=True)
+            self.report = report = Report(
+                model=report.model,
+                family=report.family,
+                thinking_off=True,
+                asked=report.asked,
+                lessons=report.lessons,
+            )
             changes = {}
             off = fallback.turned_off(self.policy.off, request.parameters)
             self.report.turned_off = bool(off)
@@ -246,6 +263,7 @@ class _Restoration:
             return Restored(None, self.report, exchange)
         written = self.dialect.write_request(request, changes, settings)
         self.report.grown = len(written) - len(request.body)
+        self.report.before = before(request, changes, settings)
         return Restored(written if written != request.body else None, self.report, exchange)
 
     def _once(self, slots: list[Slot], verdicts: list[Verdict | None]) -> list[Verdict | None]:

@@ -36,13 +36,6 @@ def server_connect(data: ServerConnectionHookData) -> None:
     if data.server.address[0] != "127.0.0.1":
         data.server.address = ("127.0.0.1", {port})
 """
-_HEALTH = """
-from mitmproxy import http
-
-def request(flow: http.HTTPFlow) -> None:
-    if flow.request.pretty_host == "reasoning.fix":
-        flow.response = http.Response.make(200, b'{"status": "ok"}', {"content-type": "application/json"})
-"""
 
 
 class Home:
@@ -62,11 +55,6 @@ class Home:
         self.config |= options
         text = "".join(f"{name}: {value}\n" for name, value in self.config.items())
         (self.confdir / "config.yaml").write_text(text)
-
-    def add_health_page(self) -> None:
-        """A health page, for as long as the addon has none of its own."""
-        (self.confdir / "health.py").write_text(_HEALTH)
-        self.configure(scripts="[route.py, health.py]")
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not _NOT_INHERITED.search(name)}

@@ -52,7 +52,10 @@ class Upstream(Protocol):
 
 
 class Proxy:
-    """One mitmdump process. `lines` is its output so far; `home` outlives it and may serve the next one."""
+    """One process of mitmdump, or of another `program` of mitmproxy.
+
+    `lines` is its output so far; `home` outlives it and may serve the next one.
+    """
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class Proxy:
         *arguments: str,
         addon: bool = True,
         under: Sequence[str] = (),
+        program: str = "mitmdump",
     ) -> None:
         """`under` is a program that starts mitmdump, on a port that stays the same."""
         self.home = home
@@ -70,7 +74,8 @@ class Proxy:
         home.mkdir(parents=True, exist_ok=True)
         route = home / "route.py"
         route.write_text(_ROUTE)
-        command = [*under, sys.executable, "-c", "from mitmproxy.tools.main import mitmdump; mitmdump()"]
+        start = f"from mitmproxy.tools.main import {program} as run; run()"
+        command = [*under, sys.executable, "-c", start]
         command += [
             "--listen-host",
             "127.0.0.1",
@@ -89,7 +94,7 @@ class Proxy:
         )
         self._reader = threading.Thread(target=self._drain, name="proxy output", daemon=True)
         self._reader.start()
-        line = self.wait_for(r"listening at .*:(\d+)", START_SECONDS)
+        line = self.wait_for(r"proxy.* listening at .*:(\d+)", START_SECONDS)
         self.port = int(line[1])
         self.url = f"http://127.0.0.1:{self.port}"
 

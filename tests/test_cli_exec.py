@@ -307,7 +307,6 @@ SHOW_PROXY = ("sh", "-c", 'echo "$HTTPS_PROXY"')
 
 
 def test_a_proxy_that_runs_is_used(home: Home) -> None:
-    home.add_health_page()
     running = Command(home, "run", "-p", "0")
     try:
         port = proxy_port(running.wait_for(r"the proxy listens at (\S+)")[1])

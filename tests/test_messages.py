@@ -439,6 +439,7 @@ def test_an_answer_that_said_nothing_is_not_recorded(body: bytes) -> None:
     [
         event("error", error={"type": "overloaded_error", "message": "Overloaded"}),
         b'{"error":{"message":"no"}}',
+        event("error", message="no"),
         b"not json",
         b'"text"',
         b'{"type":"content_block_delta","index":0,"delta":{"thinking":7}}',

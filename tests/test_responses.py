@@ -141,6 +141,10 @@ IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
         ([{"role": "assistant", "content": "a"}], [Turn("a")]),
         ([{"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}], [Turn("no")]),
         ([says("")], [Turn("")]),
+        (
+            [says("", content=[{"z": 1.0, "type": "x"} | {"cache_control": {}}])],
+            [Turn('{"type":"x","z":1.0}')],
+        ),
         ([says("a"), says("b")], [Turn("ab")]),
         ([calls()], [Turn("", (Call(ID, "f", '{"city": "Paris"}'),))]),
         (

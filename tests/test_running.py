@@ -1,18 +1,19 @@
 """What the commands share: looking ahead at options, the probe, whom a proxy belongs to. Tables of cases."""
 
 import http.server
-import json
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from reasoning_fix.health import Counts, Health, StoreState
 from reasoning_fix.running.attached import wait_for_end
 from reasoning_fix.running.given import look_ahead
-from reasoning_fix.running.probe import HEALTH, answers
+from reasoning_fix.running.probe import answers
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,25 @@ class Page(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def healthy(fingerprint: str) -> bytes:
+    """What the health page of a proxy with this CA says."""
+    return msgspec.json.encode(
+        Health(
+            status="ok",
+            version="0",
+            mitmproxy="12",
+            python="3.12",
+            pid=1,
+            uptime_seconds=1.0,
+            listening=[],
+            counts=Counts(),
+            store=StoreState("memory", "", True),
+            ca_sha256=fingerprint,
+            ca_expires="",
+        )
+    )
+
+
 @pytest.fixture
 def page() -> Iterator[tuple[type[Page], str]]:
     kind = type("OnePage", (Page,), {})
@@ -89,14 +109,15 @@ def page() -> Iterator[tuple[type[Page], str]]:
 @pytest.mark.parametrize(
     ("status", "body", "fingerprint", "expected"),
     [
-        (200, b'{"status": "ok"}', "", True),
-        (200, b'{"status": "ok"}', "AB12", True),
-        (200, json.dumps({"ca_sha256": "AB:12"}).encode(), "ab12", True),
-        (200, json.dumps({"ca_sha256": "AB:13"}).encode(), "AB12", False),
+        (200, healthy(""), "", True),
+        (200, healthy(""), "AB12", True),
+        (200, healthy("AB:12"), "ab12", True),
+        (200, healthy("AB:13"), "AB12", False),
+        (200, b'{"status": "ok"}', "", False),
         (200, b"[]", "", False),
         (200, b"<html>", "", False),
         (200, b"", "", False),
-        (502, b'{"status": "ok"}', "", False),
+        (502, healthy(""), "", False),
         (407, b"{}", "", False),
     ],
 )
@@ -106,7 +127,7 @@ def test_what_is_a_proxy_of_ours(
     kind, address = page
     kind.status, kind.body = status, body
     assert answers(address, fingerprint) is expected
-    assert kind.asked == HEALTH, "asked as a proxy is"
+    assert kind.asked == "http://reasoning.fix/health", "asked as a proxy is"
 
 
 def test_where_nothing_listens() -> None:

@@ -30,6 +30,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "learned": ("learned", "list what refusals taught"),
     "forget": ("forget", "erase recorded turns, lessons or counts"),
     "audit": ("audit", "find out by a few requests what a provider wants of reasoning, with your key"),
+    "explain": ("explain", "say why each turn in a saved flow file was or was not restored"),
+    "replay": ("replay", "run a saved flow file through recording and restoring again, offline"),
+    "redact": ("redact", "make a copy of a flow file that can be shared: no credentials, no texts"),
 }
 
 

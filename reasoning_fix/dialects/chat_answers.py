@@ -17,15 +17,15 @@ from reasoning_fix.turns import Call, Turn
 Raw = msgspec.Raw
 
 
-class _FunctionDelta(msgspec.Struct):
+class FunctionDelta(msgspec.Struct):
     name: str | None = None
     arguments: str | None = None
 
 
-class _CallDelta(msgspec.Struct):
+class CallDelta(msgspec.Struct):
     index: int | None = None
     id: str | None = None
-    function: _FunctionDelta | None = None
+    function: FunctionDelta | None = None
 
 
 class _Delta(msgspec.Struct):
@@ -33,8 +33,8 @@ class _Delta(msgspec.Struct):
     reasoning_content: str | None = None
     reasoning: str | None = None
     reasoning_details: list[Raw] | None = None
-    tool_calls: list[_CallDelta] | None = None
-    function_call: _FunctionDelta | None = None
+    tool_calls: list[CallDelta] | None = None
+    function_call: FunctionDelta | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -89,7 +89,7 @@ class _Mode:
         self.cumulative: bool | None = None
 
 
-class _CallParts:
+class CallParts:
     def __init__(self, index: int | None, call_id: str) -> None:
         self.index = index
         self.id = call_id
@@ -112,7 +112,7 @@ class _ChoiceParts:
         self.details: dict[tuple[object, ...], dict[str, Raw]] = {}
         self.detail_texts: dict[tuple[object, ...], dict[str, _Text]] = {}
         self.single: dict[tuple[object, ...], bytes] = {}
-        self.calls: list[_CallParts] = []
+        self.calls: list[CallParts] = []
         self.finished = False
         self.changed = False
         self.size = 0
@@ -154,6 +154,10 @@ class AnswerFolder:
                 if parts.changed:
                     finished.append(_answered(parts, True))
         return finished
+
+    def seen(self) -> dict[int, Answered]:
+        """Every choice as far as it came, by its index: for people to look at."""
+        return {index: _answered(parts, parts.finished) for index, parts in self._choices.items()}
 
     def end(self, complete: bool) -> list[Answered]:
         """The choices not handed out yet; `complete` says whether the provider ended the answer itself."""
@@ -216,15 +220,15 @@ def _loose_delta(item: dict[str, object] | None) -> _Delta | None:
     )
 
 
-def _loose_call(call: dict[str, object]) -> _CallDelta:
+def _loose_call(call: dict[str, object]) -> CallDelta:
     index = call.get("index")
     function = call.get("function")
-    delta = _FunctionDelta()
+    delta = FunctionDelta()
     if isinstance(function, dict):
         arguments = function.get("arguments")
         delta.name = _str(function.get("name"))
         delta.arguments = json.dumps(arguments) if isinstance(arguments, dict | list) else _str(arguments)
-    return _CallDelta(index if isinstance(index, int) else None, _str(call.get("id")), delta)
+    return CallDelta(index if isinstance(index, int) else None, _str(call.get("id")), delta)
 
 
 def _str(value: object) -> str | None:
@@ -250,14 +254,14 @@ def _fold(parts: _ChoiceParts, delta: _Delta) -> None:
     for call in delta.tool_calls or ():
         _fold_call(parts, call)
     if delta.function_call is not None:
-        _fold_call(parts, _CallDelta(0, None, delta.function_call))
+        _fold_call(parts, CallDelta(0, None, delta.function_call))
 
 
-def _fold_call(parts: _ChoiceParts, delta: _CallDelta) -> None:
-    function = delta.function or _FunctionDelta()
-    call = _open_call(parts.calls, delta, function)
+def _fold_call(parts: _ChoiceParts, delta: CallDelta) -> None:
+    function = delta.function or FunctionDelta()
+    call = open_call(parts.calls, delta, function)
     if call is None:
-        call = _CallParts(delta.index, delta.id or "")
+        call = CallParts(delta.index, delta.id or "")
         parts.calls.append(call)
     elif not call.id and delta.id:
         call.id = delta.id
@@ -268,7 +272,7 @@ def _fold_call(parts: _ChoiceParts, delta: _CallDelta) -> None:
         parts.size += len(function.arguments)
 
 
-def _open_call(calls: list[_CallParts], delta: _CallDelta, function: _FunctionDelta) -> _CallParts | None:
+def open_call(calls: list[CallParts], delta: CallDelta, function: FunctionDelta) -> CallParts | None:
     """The call that a fragment continues; None where it begins a new one."""
     if delta.index is None:
         if delta.id:

@@ -382,6 +382,13 @@ class AnswerFolder:
                 return self._finished()
         return []
 
+    def seen(self) -> list[bytes]:
+        """The content blocks as far as they came: for people to look at.
+
+        The input of a call that came in deltas is its `partial_json`.
+        """
+        return [self._parts[index].written() for index in sorted(self._parts)]
+
     def end(self, complete: bool) -> list[Answered]:
         """The turn, where it was not handed out yet."""
         return self._finished(complete) if self._begun else []

@@ -226,7 +226,8 @@ class _Item:
             text = string(part.get("text"))
             text = string(part.get("refusal")) if text is None else text
             if text is None:
-                attached.append(values.opaque(raw))
+                made = self.role == "assistant"
+                attached.append(values.constant(raw).encode() if made else values.opaque(raw))
             else:
                 texts.append(text)
         return "".join(texts), b"".join(attached)
@@ -259,6 +260,16 @@ class _Item:
                 text = encoded("".join(self.added[name]))
                 parts[name] = b'[{"type":"%b","text":%b}]' % (kind.encode(), text)
         return values.closed({**self.members, **parts}) if parts else self.raw
+
+    def so_far(self) -> bytes:
+        """Any item with all that deltas added to it."""
+        if self.thinks or not self.added:
+            return self.written()
+        if self.kind == "message":
+            return values.closed({**self.members, "content": encoded(self.message())})
+        texts: dict[str, bytes | Raw] = dict(self.members)
+        texts |= {name: encoded(self._text(name)) for name in ("arguments", "input") if name in self.added}
+        return values.closed(texts)
 
     def _text(self, name: str) -> str:
         return values.joined((string(self.members.get(name)) or "") + "".join(self.added.get(name, ())))
@@ -361,6 +372,10 @@ class AnswerFolder:
             case kind if kind in _DELTAS and event.delta is not None:
                 self._add(self._at(event), _DELTAS[kind], event.delta)
         return []
+
+    def seen(self) -> list[bytes]:
+        """The items as far as they came: for people to look at."""
+        return [self._parts[index].so_far() for index in sorted(self._parts)]
 
     def end(self, complete: bool) -> list[Answered]:
         """The turn, where it was not handed out yet: a response that was never completed is cut short."""

@@ -7,7 +7,7 @@ flags and --set come over them.
 
 import argparse
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Optional, cast
 
@@ -28,6 +28,8 @@ SAFE: tuple[tuple[str, object, object], ...] = (
     ("listen_port", Optional[int], LISTEN_PORT),  # noqa: UP045 (mitmproxy knows this spelling only)
     ("tcp_timeout", int, 3600),
     ("flow_detail", int, 0),
+    # In mitmweb's list of flows, what was done to each.
+    ("web_columns", Sequence[str], ["icon", "path", "status", "comment", "size", "time"]),
 )
 
 

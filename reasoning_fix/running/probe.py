@@ -4,16 +4,13 @@ https://reasoning.fix is nobody's; a request for it through any other proxy, or 
 answer with our JSON.
 """
 
-import http.client
-import json
-
+from reasoning_fix.health import Health
+from reasoning_fix.probing import ask_health
 from reasoning_fix.running.given import LISTEN_HOST, Given
 
 # How a proxy that `exec` starts says that it listens; the port follows.
 READY = "reasoning-fix ready "
-HEALTH = "http://reasoning.fix/health"
 _SECONDS = 2.0
-_LONGEST = 65536
 
 
 def address(given: Given, port: int | None = None) -> str:
@@ -29,16 +26,9 @@ def answers(address: str, fingerprint: str = "") -> bool:
 
     With the SHA-256 `fingerprint` of a CA (hexadecimal): and whether that is the CA it signs with.
     """
-    connection = http.client.HTTPConnection(address, timeout=_SECONDS)
-    try:
-        connection.request("GET", HEALTH, headers={"connection": "close"})
-        response = connection.getresponse()
-        health = json.loads(response.read(_LONGEST))
-    except (OSError, http.client.HTTPException, ValueError):
+    host, _, port = address.rpartition(":")
+    health = ask_health(host.strip("[]"), int(port), _SECONDS)
+    if not isinstance(health, Health):
         return False
-    finally:
-        connection.close()
-    if response.status != 200 or not isinstance(health, dict):
-        return False
-    told = str(health.get("ca_sha256", "")).replace(":", "")
+    told = health.ca_sha256.replace(":", "")
     return not fingerprint or not told or told.upper() == fingerprint.upper()

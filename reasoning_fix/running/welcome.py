@@ -114,7 +114,7 @@ def next_steps(doors: list[Door], ready: Prepared, secret: str, command: str) ->
             lines += [
                 f"  One program:     {command} exec{where} -- opencode",
                 f'  One shell:       eval "$({command} env{where})"',
-                f"  System-wide:     set the system's proxy to {proxy.reachable} and trust the CA",
+                f"  System-wide:     {command} ca install; {command} system-proxy on{_port(proxy)}",
                 "  By hand:",
             ]
         else:
@@ -145,11 +145,17 @@ def next_steps(doors: list[Door], ready: Prepared, secret: str, command: str) ->
     return "\n".join(lines)
 
 
+def _port(proxy: Door) -> str:
+    """The option by which commands find a proxy that is not at the port where they look by themselves."""
+    return "" if proxy.port == LISTEN_PORT else f" --port {proxy.port}"
+
+
 def _where(proxy: Door, authority: Authority) -> str:
     """The options by which `exec` and `env` find a proxy that is not where they look by themselves."""
-    port = "" if proxy.port == LISTEN_PORT else f" --port {proxy.port}"
     directory = authority.certificate.parent
-    return port + ("" if directory == places.configuration() else f" --confdir {shlex.quote(str(directory))}")
+    return _port(proxy) + (
+        "" if directory == places.configuration() else f" --confdir {shlex.quote(str(directory))}"
+    )
 
 
 def command() -> str:

@@ -104,10 +104,10 @@ class Installation:
 
     def scope(self, credential: str) -> Scope:
         """The scope of a credential (about 20 microseconds the first time, then from memory)."""
-        name = hashlib.sha256(self._secret + _lasting(credential)).digest()
+        name = hashlib.sha256(self._secret + lasting(credential)).digest()
         scope = self._scopes.get(name)
         if scope is None:
-            scope = self._scopes[name] = self._derive(_lasting(credential))
+            scope = self._scopes[name] = self._derive(lasting(credential))
             if len(self._scopes) > _SCOPES_KEPT:
                 self._scopes.popitem(last=False)
         else:
@@ -140,7 +140,7 @@ def _read_or_make(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _lasting(credential: str) -> bytes:
+def lasting(credential: str) -> bytes:
     """The part of a credential that stays: JWTs are renewed, their issuer and subject are not.
 
     Only what is a JWT in all its parts (RFC 7519, RFC 7515) is read as one: a string that merely holds a

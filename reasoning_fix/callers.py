@@ -1,0 +1,66 @@
+"""Who sends a request, and where to: the provider and endpoint, the credential, the conversation's header.
+
+It reads flows of mitmproxy, live ones and saved ones alike; it decides nothing and keeps nothing.
+"""
+
+from mitmproxy import http
+
+from reasoning_fix.provider_rows import Endpoint
+from reasoning_fix.providers import Provider, Table
+from reasoning_fix.restoring import Caller
+from reasoning_fix.store.sealing import Installation
+
+CREDENTIALS = ("authorization", "x-api-key", "api-key")
+ANONYMOUS = ("", "public")
+# Headers by which clients name a conversation: evidence where they come, never identity.
+SESSION_HEADERS = ("x-opencode-session", "x-claude-code-session-id", "x-session-id", "session-id")
+AGENT_HEADER = "x-claude-code-agent-id"
+
+
+def host_of(flow: http.HTTPFlow) -> str:
+    """The host as the client names it."""
+    return flow.request.pretty_host.lower()
+
+
+def route(flow: http.HTTPFlow, table: Table) -> tuple[Provider, Endpoint] | None:
+    """The provider and endpoint that a chat request goes to; None for all other traffic."""
+    for host in (flow.request.pretty_host, flow.request.host):
+        provider = table.provider(host)
+        if provider is not None:
+            endpoint = table.endpoint(provider, flow.request.method, flow.request.path)
+            return (provider, endpoint) if endpoint is not None else None
+    return None
+
+
+def caller(flow: http.HTTPFlow, provider: Provider, endpoint: Endpoint, installation: Installation) -> Caller:
+    """Who sends this request, with the scope of the credential that it carries."""
+    named = session(flow.request.headers)
+    scope = installation.scope(credential(flow, provider, named))
+    return Caller(scope, provider, endpoint, host_of(flow), named)
+
+
+def session(headers: http.Headers) -> str:
+    """The conversation as the client's headers name it; "" where they do not."""
+    named = [headers[name] for name in SESSION_HEADERS if headers.get(name)]
+    if named and headers.get(AGENT_HEADER):
+        named.append(headers[AGENT_HEADER])
+    return "\n".join(named)
+
+
+def credential(flow: http.HTTPFlow, provider: Provider, session: str) -> str:
+    """What a scope is made of: the key itself, whichever header carries it.
+
+    Without one (free tiers), the conversation or the client's address keeps people apart.
+    """
+    for name in CREDENTIALS:
+        value = bare(flow.request.headers.get(name, ""))
+        if value.lower() not in ANONYMOUS:
+            return value
+    peer = flow.client_conn.peername
+    return f"anonymous\n{provider.name}\n{session or (peer[0] if peer else '')}"
+
+
+def bare(header: str) -> str:
+    """A credential without the word before it."""
+    value = header.strip()
+    return value[7:].strip() if value.lower().startswith("bearer ") else value

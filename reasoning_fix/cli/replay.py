@@ -1,0 +1,57 @@
+"""Run a saved flow file through recording and restoring again, offline and in an empty store.
+
+Each chat request is restored as the client sent it, each answer recorded when it had come: what is printed is
+what would be restored today from what the file itself holds. Options that were in force are in the notes of
+the flows and apply again; `--fallback` overrides them.
+
+  mitmdump -s reasoning_fix/addon.py -w flows.mitm      save a capture
+  reasoning-fix replay flows.mitm                       see what would be restored
+  reasoning-fix explain flows.mitm --flow 3             see why
+
+Exit codes: 0 done; 2 used wrongly, or no flow file that can be read.
+"""
+
+import argparse
+
+import msgspec
+
+from reasoning_fix import fallback
+from reasoning_fix.cli import flow_files
+from reasoning_fix.fallback import Wishes
+from reasoning_fix.replaying import Played, Replay, replay
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    flow_files.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="the same for scripts, without texts")
+    parser.add_argument(
+        "--fallback", choices=fallback.MODES, help="in place of the options that applied then"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Replay the file; returns the exit code."""
+    wishes = Wishes(arguments.fallback) if arguments.fallback else None
+    played = replay(flow_files.flows(arguments), flow_files.table(arguments), wishes)
+    if arguments.json:
+        print(msgspec.json.format(msgspec.json.encode(_bare(played))).decode())
+        return 0
+    for one in played.requests:
+        print("\n".join(_lines(one)))
+    print(played.summary.text())
+    return 0
+
+
+def _bare(played: Replay) -> Replay:
+    """Without anything that was said."""
+    requests = [
+        msgspec.structs.replace(one, explanation=one.explanation.without_texts()) for one in played.requests
+    ]
+    return msgspec.structs.replace(played, requests=requests)
+
+
+def _lines(one: Played) -> list[str]:
+    told = one.explanation
+    line = f"#{one.number} {told.host} {told.model} ({told.dialect}): {told.done}; answer {one.answer}"
+    reason = [f"  nothing was changed: {told.untouched}"] if told.untouched else []
+    return [line, *reason, *(f"  note: {remark}" for remark in one.remarks)]

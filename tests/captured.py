@@ -1,0 +1,161 @@
+"""Real captures: end-to-end scenarios run once more through a mitmdump that saves its flows.
+
+A scenario is an end-to-end test and one row of its tables. What it captured is played again, flow by flow
+beside the request that the simulator got of it.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import pytest
+from mitmproxy import flow, http
+from mitmproxy.io import FlowWriter
+
+from reasoning_fix import captures, notes, providers, replaying
+from reasoning_fix.explaining import Explanation
+from reasoning_fix.providers import Table
+from reasoning_fix.replaying import Played, Replay
+from reasoning_fix.restoring import Restored
+from tests.provider.http import Request
+from tests.provider.simulator import Simulator
+from tests.proxy import Proxy
+
+# What the simulator may say about a turn of each status.
+FITTING: dict[str, tuple[str, ...]] = {
+    "restored": ("exact",),
+    "sent": ("exact", "wrong", "unknown"),
+    "empty": ("exact", "missing", "blank", "unknown"),
+    "part": ("exact", "missing", "blank", "wrong", "unknown"),
+    "filled": ("blank", "wrong", "unknown"),
+    "left out": ("missing", "unknown"),
+    "absent": ("missing", "unknown", "blank"),
+    "untouched": ("missing", "unknown", "exact", "blank"),
+}
+
+
+class Captured(msgspec.Struct):
+    """The flows of one scenario, and every request that the simulator got in it, in order."""
+
+    flows: list[flow.Flow]
+    requests: list[Request]
+    table: Table
+
+
+class Match(msgspec.Struct):
+    """One chat request: what the replay says, would send, and what was sent."""
+
+    played: Played
+    body: bytes | None
+    flow: http.HTTPFlow
+    request: Request | None
+
+
+def write(path: Path, flows: Sequence[flow.Flow]) -> Path:
+    with path.open("wb") as file:
+        writer = FlowWriter(file)  # type: ignore[no-untyped-call]
+        for one in flows:
+            writer.add(one)
+    return path
+
+
+class Studio:
+    """Runs scenarios, each with proxies that save what passes."""
+
+    def __init__(self, simulator: Simulator, folder: Path) -> None:
+        self.simulator = simulator
+        self.folder = folder
+        self.proxies: list[Proxy] = []
+        self.files: list[Path] = []
+
+    def start(self, *arguments: str, home: Path | None = None) -> Proxy:
+        path = self.folder / f"{len(self.files)}.mitm"
+        self.files.append(path)
+        home = home or self.folder / f"home-{len(self.files)}"
+        proxy = Proxy(self.simulator, home, "-w", str(path), *arguments)
+        self.proxies.append(proxy)
+        return proxy
+
+    def take(self, scenario: Callable[..., None], **row: Any) -> Captured:
+        self.simulator.reset()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        given: dict[str, Callable[[], Any]] = {
+            "proxy": self.start,
+            "provider": lambda: self.simulator,
+            "start_proxy": lambda: self.start,
+            "tmp_path": lambda: self.folder,
+        }
+        wanted = inspect.signature(scenario).parameters
+        scenario(**{name: make() for name, make in given.items() if name in wanted}, **row)
+        return self.end()
+
+    def end(self) -> Captured:
+        for proxy in self.proxies:
+            proxy.stop()
+        flows = [one for path in self.files for one in captures.load(path)]
+        own = self.folder / "own.toml"
+        table = providers.load(own if own.exists() else None)
+        return Captured(flows, list(self.simulator.requests), table)
+
+
+def rows(scenario: Callable[..., None]) -> list[dict[str, Any]]:
+    """The rows of a test's tables: the first and the last of each."""
+    found: list[dict[str, Any]] = [{}]
+    for mark in getattr(scenario, "pytestmark", ()):
+        names = mark.args[0] if isinstance(mark.args[0], tuple) else tuple(mark.args[0].split(","))
+        table = list(mark.args[1])
+        ends = table if len(table) < 3 else [table[0], table[-1]]
+        values = [row if len(names) > 1 else (row,) for row in ends]
+        found = [one | dict(zip(names, row, strict=True)) for one in found for row in values]
+    return found if len(found) < 3 else [found[0], found[-1]]
+
+
+def scenarios(*modules: ModuleType, left_out: Sequence[str] = ()) -> Iterator[Any]:
+    """Every end-to-end test of these modules that goes through a proxy, as parameters of a test."""
+    for module in modules:
+        for name, scenario in vars(module).items():
+            if not name.startswith("test_") or name.removeprefix("test_") in left_out:
+                continue
+            if {"proxy", "start_proxy"} & inspect.signature(scenario).parameters.keys():
+                for number, row in enumerate(rows(scenario)):
+                    yield pytest.param(scenario, row, id=f"{name.removeprefix('test_')}-{number}")
+
+
+def play(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> tuple[Replay, list[Match]]:
+    """Replay a capture; each chat request beside what would be sent and what the simulator got."""
+    sent: dict[int, bytes | None] = {}
+    explain = replaying.explain
+
+    def watched(body: bytes, *given: Any, **options: Any) -> tuple[Explanation, Restored | None]:
+        told, restored = explain(body, *given, **options)
+        sent[id(told)] = None if restored is None else restored.body or body
+        return told, restored
+
+    monkeypatch.setattr(replaying, "explain", watched)
+    played = replaying.replay(captured.flows, captured.table)
+    left = list(captured.requests)
+    matches = []
+    for one in played.requests:
+        found = captured.flows[one.number - 1]
+        assert isinstance(found, http.HTTPFlow)
+        request = next((r for r in reversed(left) if r.body == found.request.raw_content), None)
+        if request is not None and found.metadata.get(notes.RESENT) is None:
+            request = next(r for r in left if r.body == found.request.raw_content)
+            left.remove(request)
+        matches.append(Match(one, sent[id(one.explanation)], found, request))
+    return played, matches
+
+
+def agrees(match: Match) -> None:
+    """What the explanation says became of each turn is what the provider got."""
+    told = match.played.explanation
+    assert match.request is not None, told
+    statuses = match.played.now
+    if not match.request.verdicts:
+        return
+    assert len(statuses) == len(match.request.verdicts), (statuses, match.request.verdicts)
+    for status, verdict in zip(statuses, match.request.verdicts, strict=True):
+        assert verdict in FITTING[status], (status, verdict, told.lines())
