@@ -480,16 +480,19 @@ def test_failures_in_the_middle_are_left_open(auditor: Auditor) -> None:
 
 def test_a_server_that_goes_on_failing(auditor: Auditor) -> None:
     model = thinker()
+    count = itertools.count()
 
     def answer(asked: Asked) -> Answer:
-        for _ in range(3):
-            auditor.simulator.answer_raw(503, [("content-type", "text/plain")], [b"busy"])
+        if next(count) == 5:
+            for _ in range(20):
+                auditor.simulator.answer_raw(503, [("content-type", "text/plain")], [b"busy"])
         return model(asked)
 
     auditor.simulator.improvise = answer
     code, output = auditor.run("deepseek", "deepseek-flash")
     assert code == 1 and "[[provider]]" not in output
-    assert "(503: busy)" in auditor.err
+    assert "api.deepseek.com failed 3 times in a row (503: busy)." in auditor.err
+    assert auditor.simulator.statuses().count(503) == 3
 
 
 def test_a_time_out(auditor: Auditor) -> None:
