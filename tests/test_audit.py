@@ -22,7 +22,7 @@ from reasoning_fix.auditing.checklist import most_requests
 from reasoning_fix.auditing.targets import Target, TargetError, find, usual_path
 from reasoning_fix.cli import main
 from reasoning_fix.provider_files import read
-from reasoning_fix.provider_rows import Rule
+from reasoning_fix.provider_rows import ProviderRow, Rule
 from reasoning_fix.providers import Table
 from tests.conftest import StartProxy
 from tests.provider.providers import (
@@ -644,6 +644,16 @@ def test_every_built_in_row_can_be_spelled(tmp_path: Path, table: Table) -> None
         path.write_text(verdict.toml_of(row))
         switches = frozenset(found.name for found in table.off_switches)
         assert read(path, switches).provider == (row,)
+
+
+@pytest.mark.parametrize(
+    "text", ["it's", 'a "b"', "a\\b", "it's a\\b", "a\nb\t\x00", "é 模型", "", "'''", "^k2\\.6$", "\x7f"]
+)
+def test_any_text_survives_its_spelling(text: str) -> None:
+    row = ProviderRow("x", ("x.example",), title=text, rule=(Rule(models=text, refuses=(text,)),))
+    (found,) = tomllib.loads(verdict.toml_of(row))["provider"]
+    assert found.get("title", "") == found["rule"][0].get("models", "") == text
+    assert found["rule"][0]["refuses"] == [text]
 
 
 # --- parts --------------------------------------------------------------------------------------------------

@@ -174,8 +174,8 @@ def _toml(value: object) -> str:
         case str():
             if "\\" in value and "'" not in value and value.isprintable():
                 return f"'{value}'"
-            # JSON's strings are TOML's.
-            return msgspec.json.encode(value).decode()
+            # JSON's strings are TOML's, but for one character.
+            return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
         case tuple():
             return f"[{', '.join(map(_toml, value))}]"
     raise AssertionError(f"no column holds {value!r}")
