@@ -116,6 +116,18 @@ def test_what_was_only_added_goes_without_a_trace() -> None:
 
 
 @pytest.mark.parametrize(
+    "kept", ["Dry there.", [{"type": "text", "text": "Dry there."}]], ids=["text", "part"]
+)
+def test_a_think_block_goes_from_the_content_again(kept: object) -> None:
+    scene = Scene("api.minimax.io", "minimax-m2.7", "/v1/chat/completions")
+    scene.say([user("a")], turn("<think>\nHm.\n</think>\n\nDry there."))
+    body = scene.body([user("a"), {"role": "assistant", "content": kept}, user("b")])
+    restored = scene.restore_body(body, scene.caller())
+    assert restored.body is not None and b"<think>" in restored.body and restored.report.before is not None
+    assert undone(restored.body, "chat_completions", restored.report.before) == body
+
+
+@pytest.mark.parametrize(
     ("body", "dialect"),
     [
         (b"{}", "chat_completions"),
