@@ -154,6 +154,11 @@ def test_statuses_without_anything_restored(scene: Told) -> None:
     assert left.untouched == "nothing to restore is on record, and the option reasoning_fallback is none"
 
 
+def test_what_is_learned_from_a_request_is_no_candidate_in_it() -> None:
+    found = Told().only([user("new"), turn("Mine.", reasoning_content="My own thought."), user("x")])
+    assert (found.status, found.candidates, set(found.on_record.values())) == ("sent", [], {0})
+
+
 UNTOUCHED = {
     "thinking off": ({"thinking": {"type": "disabled"}}, "thinking is off in this request"),
     "nothing said": ({"messages": GO}, "the model has said nothing in it yet"),
