@@ -230,6 +230,11 @@ def test_parameters() -> None:
     assert (request.model, request.has_tools, request.system, request.continued) == ("", False, "s", 1)
 
 
+@pytest.mark.parametrize("tools", [b"[]", b"[ \n]", b"null", b"{}", b'"a b"', b'{ "a":1}'])
+def test_a_request_without_tools(tools: bytes) -> None:
+    assert not messages.read_request(b'{"messages":[],"tools":%b}' % tools).has_tools
+
+
 @pytest.mark.parametrize(
     "body",
     [
