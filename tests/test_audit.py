@@ -7,6 +7,7 @@ import _thread
 import http.server
 import itertools
 import json
+import signal
 import threading
 import tomllib
 from collections.abc import Callable, Iterator
@@ -550,7 +551,12 @@ def test_an_interruption(auditor: Auditor) -> None:
         return model(asked)
 
     auditor.simulator.improvise = answer
-    code, output = auditor.run("deepseek", "deepseek-flash")
+    # A shell that runs the tests in the background has SIGINT ignored in them.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        code, output = auditor.run("deepseek", "deepseek-flash")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert code == 130 and "interrupted." in auditor.err
     assert "thinks by default" in output and "[[provider]]" not in output and "requests: " in output
 
