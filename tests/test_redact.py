@@ -23,10 +23,10 @@ from reasoning_fix.redacting.documents import Document
 from reasoning_fix.redacting.flows import redact
 from reasoning_fix.redacting.stand_ins import StandIns, respelled
 from reasoning_fix.refusals import recognise
-from reasoning_fix.replaying import Replay, replay
+from reasoning_fix.replaying import replay
 from reasoning_fix.turns import Call, canonical_arguments, counts_up
 from tests import test_dialects_end_to_end, test_end_to_end
-from tests.captured import Studio, write
+from tests.captured import Studio, told, write
 from tests.provider.providers import DEEPSEEK, GLM, KIMI, MINIMAX, OPENROUTER, ZEN, Provider
 from tests.provider.refusals import DIALECTS
 from tests.provider.settings import Settings
@@ -376,19 +376,6 @@ class Chatter:
                 return cut
             case _:
                 return history[:-1]
-
-
-def told(played: Replay) -> list[Any]:
-    """All that a replay says, without texts."""
-    return [
-        (
-            one.answer,
-            one.explanation.untouched,
-            one.explanation.done,
-            [(t.status, t.evidence, t.why, t.on_record, t.candidates, t.ties) for t in one.explanation.turns],
-        )
-        for one in played.requests
-    ]
 
 
 def chatter(seed: int) -> list[flow.Flow]:
