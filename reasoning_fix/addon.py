@@ -13,5 +13,8 @@ if str(_package.parent) not in sys.path:
     sys.path.append(str(_package.parent))
 
 from reasoning_fix.interceptor import Interceptor  # noqa: E402
+from reasoning_fix.pages import Pages  # noqa: E402
+from reasoning_fix.watchdog import Watchdog  # noqa: E402
 
-addons = [Interceptor()]
+_interceptor = Interceptor()
+addons = [Pages(_interceptor.store_state), Watchdog(), _interceptor]

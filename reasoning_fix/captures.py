@@ -98,7 +98,7 @@ def asked(number: int, one: flow.Flow, table: Table) -> Asked | None:
     body = _content(one.request)
     if body is None:
         return None
-    altered = known is not None and known.changed
+    altered = known is not None and known.altered
     if known is not None and (was := known.before) is not None:
         original = undone(body, known.dialect, was)
         if original is not None:

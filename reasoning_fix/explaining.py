@@ -126,6 +126,10 @@ class Earlier:
     def by_key(self, scope: bytes, keys: Collection[bytes]) -> list[Record]:
         return self._then(self._store.by_key(scope, keys))
 
+    def forget(self, before: int | None = None) -> int:
+        """Nothing is erased."""
+        return 0
+
     def close(self) -> None:
         """The store stays open: it is somebody else's."""
 

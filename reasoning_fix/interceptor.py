@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-from mitmproxy import command, ctx, exceptions, flow, http, tls
+from mitmproxy import command, contentviews, ctx, exceptions, flow, http, tls
 from mitmproxy.addonmanager import Loader
 from mitmproxy.log import ALERT
 
@@ -16,8 +16,11 @@ from reasoning_fix.callers import host_of
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import KeptByServer, NotChatError
 from reasoning_fix.fallback import Wishes
+from reasoning_fix.health import StoreState, counts
+from reasoning_fix.inspection.view import ChatView
 from reasoning_fix.lessons import Lessons
 from reasoning_fix.on_record import OnRecord
+from reasoning_fix.pages import is_own_page
 from reasoning_fix.provider_files import ProviderTableError
 from reasoning_fix.provider_rows import Endpoint
 from reasoning_fix.providers import Provider, Table
@@ -28,7 +31,10 @@ from reasoning_fix.restoring import Report, restore
 from reasoning_fix.store import Store, StoreError
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation
-from reasoning_fix.store.sqlite import open_store
+from reasoning_fix.store.sqlite import SqliteStore, open_store
+from reasoning_fix.streams.copies import Kept
+from reasoning_fix.tally import book, counting, tables
+from reasoning_fix.tally.book import Book
 from reasoning_fix.trust.leaves import PermittedLeaves
 
 logger = logging.getLogger(__name__)
@@ -52,7 +58,9 @@ class Interceptor:
         self._store: Store | None = None
         self._installation: Installation | None = None
         self._lessons = Lessons(None)
+        self._book = Book(None)
         self._decrypt_all = False
+        self._view = ChatView(self._table)
 
     def load(self, loader: Loader) -> None:
         loader.add_option(
@@ -105,6 +113,14 @@ class Interceptor:
             "providers",
             "Which TLS connections are decrypted: providers (only hosts of the provider table) or all.",
         )
+        loader.add_option(
+            "reasoning_view_kilobytes",
+            str,
+            "2048",
+            "How much of a streamed answer is kept to look at after it ended (kilobytes); of a longer one "
+            "its beginning and its end. 0 keeps nothing.",
+        )
+        contentviews.add(self._view)
 
     def configure(self, updated: set[str]) -> None:
         if "reasoning_fallback" in updated:
@@ -119,8 +135,10 @@ class Interceptor:
         for name in ("reasoning_keep_days", "reasoning_keep_megabytes"):
             if name in updated:
                 _positive(name, getattr(ctx.options, name))
+        if "reasoning_view_kilobytes" in updated:
+            _whole("reasoning_view_kilobytes", ctx.options.reasoning_view_kilobytes, 0)
         if "reasoning_providers" in updated:
-            self._table = _load_table(ctx.options.reasoning_providers)
+            self._table = self._view.table = _load_table(ctx.options.reasoning_providers)
         if self._store is not None and updated & {
             "reasoning_store",
             "reasoning_keep_days",
@@ -169,6 +187,7 @@ class Interceptor:
         if route is None:
             return
         host = host_of(flow)
+        counts.requests += 1
         try:
             self._repair(flow, *route, host)
         except KeptByServer as reason:
@@ -196,7 +215,8 @@ class Interceptor:
         _sent.pop(flow, None)
         if sent is not None and flow.response.status_code == 200:
             if streamed or content_type.endswith("json"):
-                flow.response.stream = Tap(sent.exchange, coding, streamed, size)
+                keep = 1024 * int(ctx.options.reasoning_view_kilobytes)
+                flow.response.stream = Tap(sent.exchange, coding, streamed, size, keep)
         elif streamed or (
             not self._decrypt_all and not self._is_own_page(flow) and self._route(flow) is None
         ):
@@ -205,15 +225,23 @@ class Interceptor:
     async def response(self, flow: http.HTTPFlow) -> None:
         self._finish(flow, complete=True)
         sent = _sent.pop(flow, None)
-        if sent is None or flow.response is None or not flow.live:
-            return
         try:
-            told = await repair(flow, sent, self._table, self._lessons)
+            if sent is not None and flow.response is not None and flow.live:
+                await self._repair_refused(flow, sent)
         except Exception as fault:
             logger.warning("%s: refusal passed on: %s in reasoning-fix", host_of(flow), type(fault).__name__)
             logger.debug("fault while repairing", exc_info=fault)
-            return
+        self._count_answer(flow, sent.refused if sent is not None else "")
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        _sent.pop(flow, None)
+        self._finish(flow, complete=False)
+        self._count_answer(flow)
+
+    async def _repair_refused(self, flow: http.HTTPFlow, sent: Sent) -> None:
+        told = await repair(flow, sent, self._table, self._lessons)
         if told is not None:
+            counting.repaired(self._book, flow, sent.refused, told.report, told.exchange, told.taught)
             flow.metadata[notes.KEY] = notes.written(
                 told.report,
                 sent.caller.endpoint,
@@ -223,9 +251,15 @@ class Interceptor:
             )
             _tell(flow, host_of(flow), told.report, told.reason)
 
-    def error(self, flow: http.HTTPFlow) -> None:
-        _sent.pop(flow, None)
-        self._finish(flow, complete=False)
+    def _count_answer(self, flow: http.HTTPFlow, refused: str = "") -> None:
+        counting.answered(self._book, flow, flow.response.status_code if flow.response else 0, refused)
+
+    def store_state(self) -> StoreState:
+        """Where turns are kept now, for the health page."""
+        path = _store_path()
+        if isinstance(self._store, SqliteStore):
+            return StoreState("sqlite", str(path), self._store.is_sound())
+        return StoreState("memory", str(path or ""), path is None)
 
     def _finish(self, flow: http.HTTPFlow, complete: bool) -> None:
         if flow.response is None:
@@ -240,9 +274,8 @@ class Interceptor:
         tap = flow.response.stream
         tap.finish(complete)
         notes.answered(flow, tap.answered)
-        view = tap.view()
-        if view is not None and flow.response.raw_content is None:
-            flow.response.raw_content = view
+        if flow.response.raw_content is None and (kept := tap.kept(complete)) is not None:
+            flow.response.raw_content = _as_coded(flow.response, kept)
 
     def _repair(self, flow: http.HTTPFlow, provider: Provider, endpoint: Endpoint, host: str) -> None:
         if self._store is None:
@@ -256,9 +289,13 @@ class Interceptor:
         wishes = self._wishes()
         restored = restore(body, caller, self._table, self._store, wishes, self._lessons)
         _sent[flow] = Sent(caller, body, restored, self._store, wishes)
+        client = flow.request.headers.get("user-agent", "")
+        counting.asked(self._book, flow, provider.name, client, restored.report, restored.exchange)
         flow.metadata[notes.KEY] = notes.written(restored.report, endpoint, wishes)
         if restored.body is not None:
             flow.request.content = restored.body
+            counts.restored += restored.report.restored
+            counts.filled += restored.report.filled
             _tell(flow, host, restored.report)
         elif restored.report.thinking_off:
             _comment(flow, "not touched: thinking is off")
@@ -267,6 +304,8 @@ class Interceptor:
         return callers.route(flow, self._table)
 
     def _is_own_page(self, flow: http.HTTPFlow) -> bool:
+        if is_own_page(flow):
+            return True
         if "onboarding" not in ctx.options:
             return False
         return bool(ctx.options.onboarding) and flow.request.pretty_host == ctx.options.onboarding_host
@@ -275,6 +314,11 @@ class Interceptor:
     def learned(self) -> Sequence[str]:
         """What refusals taught about hosts and models, oldest first."""
         return [lesson.text() for lesson in self._lessons.all()]
+
+    @command.command("reasoning_fix.stats")  # type: ignore[untyped-decorator]
+    def stats(self, days: int = 7) -> Sequence[str]:
+        """What happened in the last days: requests, turns, refusals, cache hits, clients."""
+        return tables.report(self._book.counts(max(1, days)))
 
     @command.command("reasoning_fix.forget")  # type: ignore[untyped-decorator]
     def forget(self, host: str = "") -> None:
@@ -316,8 +360,13 @@ class Interceptor:
             self._store = MemoryStore()
             self._installation = Installation(os.urandom(32))
         self._lessons = Lessons(None if path is None else path.with_name("lessons.json"))
+        self._book = Book(
+            None if path is None else path.with_name(book.FILE),
+            keep_days=_positive("reasoning_keep_days", ctx.options.reasoning_keep_days),
+        )
 
     def _close(self) -> None:
+        self._book.close()
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -354,8 +403,12 @@ def _one_of(name: str, given: str, allowed: tuple[str, ...]) -> None:
 
 
 def _positive(name: str, given: str) -> int:
-    if not given.isdecimal() or int(given) < 1:
-        raise _options_error(f"{name}: {given!r} was given; a whole number from 1 up is allowed.")
+    return _whole(name, given, 1)
+
+
+def _whole(name: str, given: str, least: int) -> int:
+    if not (given.isascii() and given.isdecimal() and len(given) < 10) or int(given) < least:
+        raise _options_error(f"{name}: {given!r} was given; a whole number from {least} up is allowed.")
     return int(given)
 
 
@@ -366,6 +419,14 @@ def _pattern(name: str, given: str) -> None:
         raise _options_error(
             f"{name}: {given!r} was given; a regular expression is allowed ({error})."
         ) from error
+
+
+def _as_coded(response: http.Response, kept: Kept) -> bytes:
+    """A copy in the content coding that the headers name: the headers stay those that were sent."""
+    if not kept.decoded:
+        return kept.data
+    coding = response.headers.get("content-encoding", "")
+    return http.Response.make(200, kept.data, {"content-encoding": coding}).raw_content or b""
 
 
 def _tell(flow: http.HTTPFlow, host: str, report: Report, reason: str = "") -> None:

@@ -26,9 +26,9 @@ type _Member = tuple[str, bytes | None]
 class Notes(msgspec.Struct):
     """What was done to a flow, by which wishes and lessons, and when its request came and was answered.
 
-    Times are in milliseconds since the epoch, 0 where not known; `before_turns` and `before_settings` what
-    was changed, as it came; `turns` and their statuses as in a report. `as_sent`: the request of this flow is
-    the client's own again.
+    Times are in milliseconds since the epoch, 0 where not known; `before_turns` and `before_settings` are
+    what was changed, as it came; `turns` and their statuses as in a report; `changed` are parameters.
+    `as_sent`: the request of this flow is the client's own again.
     """
 
     dialect: str = ""
@@ -39,6 +39,8 @@ class Notes(msgspec.Struct):
     evidence: dict[str, int] = {}
     grown: int = 0
     turns: list[tuple[int, str, str, int]] = []
+    thinking_off: bool = False
+    changed: list[str] = []
     asked: int = 0
     answered: int = 0
     only_demanded: bool = False
@@ -62,7 +64,7 @@ class Notes(msgspec.Struct):
         return Before(turns, dict(self.before_settings))
 
     @property
-    def changed(self) -> bool:
+    def altered(self) -> bool:
         """Whether the request went out otherwise than it came."""
         told = self.restored or self.filled or self.grown or self.before_turns or self.before_settings
         return bool(told) and not self.as_sent
@@ -90,6 +92,8 @@ def written(
         evidence=dict(report.evidence),
         grown=report.grown,
         turns=[(turn.index, turn.status, turn.evidence, turn.recorded) for turn in report.turns],
+        thinking_off=report.thinking_off,
+        changed=list(report.settings),
         asked=report.asked,
         only_demanded=only_demanded,
         refused=refused,

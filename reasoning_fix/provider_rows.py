@@ -77,7 +77,7 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProviderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One provider as a file names it."""
+    """One provider as a file names it; `bases` are the paths of its SDKs' base URLs, the usual one first."""
 
     name: str
     hosts: tuple[str, ...]
@@ -88,6 +88,7 @@ class ProviderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Endpoint(".*/v1/messages", "messages"),
         Endpoint(".*/responses", "responses"),
     )
+    bases: tuple[str, ...] = ()
     reads: tuple[ReasoningField, ...] = get_args(ReasoningField.__value__)
     writes: Writes = "as_received"
     null_content: NullContent = "allowed"

@@ -46,6 +46,7 @@ class Provider(msgspec.Struct, frozen=True, eq=False):
     hosts: tuple[str, ...]
     snapshot_hosts: tuple[str, ...]
     endpoints: tuple[Endpoint, ...]
+    bases: tuple[str, ...]
     reads: tuple[ReasoningField, ...]
     writes: Writes
     rules: tuple[Rule, ...]
@@ -176,6 +177,7 @@ def _provider(row: ProviderRow, families: tuple[Rule, ...]) -> Provider:
         hosts=tuple(normal(host) for host in row.hosts),
         snapshot_hosts=tuple(normal(host) for host in row.snapshot_hosts),
         endpoints=row.endpoint,
+        bases=row.bases,
         reads=row.reads,
         writes=row.writes,
         rules=row.rule + families,

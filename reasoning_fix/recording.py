@@ -11,19 +11,21 @@ from collections.abc import Callable
 
 import msgspec
 
+from reasoning_fix import usage
 from reasoning_fix.dialects.wire import Answered, AnswerError, Dialect
+from reasoning_fix.health import counts
 from reasoning_fix.matching import Conversation, Opened
 from reasoning_fix.providers import Table
 from reasoning_fix.store import Record, Store
 from reasoning_fix.store.sealing import Scope
 from reasoning_fix.streams.coding import CodingError, decoder
+from reasoning_fix.streams.copies import Copy, Kept
 from reasoning_fix.streams.events import EventReader, EventTooLong
 from reasoning_fix.turns import NONE, Fingerprints, Slot, Turn, slot
+from reasoning_fix.usage import Usage
 
 logger = logging.getLogger(__name__)
 
-# A copy of the response for people who look at flows; longer ones are not kept.
-VIEW_LIMIT = 2 * 1024 * 1024
 _ANSWER_LIMIT = 64 * 1024 * 1024
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -45,7 +47,8 @@ now = _Clock()
 class Exchange(msgspec.Struct):
     """One request on its way: where the turn that answers it will stand, and for whom it is recorded.
 
-    `answered` is when a turn of its answer was last recorded, in milliseconds since the epoch.
+    What came of it, once it is answered: `recorded` turns, the last of them `answered` (milliseconds since
+    the epoch), and the tokens it cost.
     """
 
     store: Store
@@ -64,7 +67,9 @@ class Exchange(msgspec.Struct):
     asked: int
     lead: str = ""
     snapshots: bool = False
+    recorded: int = 0
     answered: int = 0
+    cost: Usage = Usage()
 
 
 def thought_of(marks: Fingerprints, fields: dict[str, bytes], whole: str = "") -> bytes:
@@ -118,7 +123,9 @@ def record_answer(exchange: Exchange, answer: Answered) -> None:
     answer = Answered(turn, fields, answer.complete)
     record = make_record(exchange, said, exchange.context, exchange.parent, exchange.thread, answer)
     exchange.store.put(exchange.scope.id, [record])
+    exchange.recorded += 1
     exchange.answered = record.created
+    counts.recorded += 1
 
 
 def _is_echo(exchange: Exchange, name: str, value: bytes) -> bool:
@@ -132,10 +139,17 @@ class Tap:
     """A stream callable for mitmproxy: sees every chunk, returns it unchanged, never raises.
 
     It outlives a reload of the script, so it holds all that recording needs. `streamed` says whether the body
-    is an event stream or one JSON document.
+    is an event stream or one JSON document; up to `keep` bytes are kept for people to look at.
     """
 
-    def __init__(self, exchange: Exchange, content_encoding: str, streamed: bool, length: int | None) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        content_encoding: str,
+        streamed: bool,
+        length: int | None,
+        keep: int = 0,
+    ) -> None:
         self._exchange = exchange
         self._folder = exchange.dialect.folder(exchange.snapshots)
         self._events = EventReader() if streamed else None
@@ -144,8 +158,7 @@ class Tap:
         self._length = length
         self._passed = 0
         self._done = False
-        self._view: list[bytes] | None = []
-        self._view_size = 0
+        self._copy = Copy(keep, content_encoding) if keep else None
         self._decoder = decoder(content_encoding)
         if self._decoder is None:
             self._give_up(f"content coding {content_encoding!r} is not known here")
@@ -153,7 +166,8 @@ class Tap:
     def __call__(self, chunk: bytes) -> bytes:
         try:
             if chunk:
-                self._keep_view(chunk)
+                if self._copy is not None:
+                    self._copy.add(chunk)
                 if not self._done:
                     self._feed(chunk)
             else:
@@ -177,16 +191,9 @@ class Tap:
         """When a turn was last recorded, in milliseconds since the epoch; 0 where none was."""
         return self._exchange.answered
 
-    def view(self) -> bytes | None:
-        """The response as forwarded, for people to look at; None where it was too long to keep."""
-        return None if self._view is None else b"".join(self._view)
-
-    def _keep_view(self, chunk: bytes) -> None:
-        if self._view is not None:
-            self._view.append(chunk)
-            self._view_size += len(chunk)
-            if self._view_size > VIEW_LIMIT:
-                self._view = None
+    def kept(self, complete: bool) -> Kept | None:
+        """A copy of the response, for people to look at; None where none is kept."""
+        return None if self._copy is None else self._copy.kept(complete)
 
     def _feed(self, chunk: bytes) -> None:
         assert self._decoder is not None
@@ -219,6 +226,8 @@ class Tap:
             record_answer(self._exchange, answer)
 
     def _take(self, payload: bytes) -> None:
+        if (cost := usage.read(payload)) is not None:
+            self._exchange.cost = self._exchange.cost.with_later(cost)
         for answer in self._folder.feed(payload):
             record_answer(self._exchange, answer)
 

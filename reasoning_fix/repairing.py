@@ -37,13 +37,17 @@ _WORDS = {
 
 
 class Sent(msgspec.Struct, weakref=True):
-    """A request that is on its way: what the client sent, and what became of it."""
+    """A request that is on its way: what the client sent, and what became of it.
+
+    `refused`: what its refusal means, empty where that is not known.
+    """
 
     caller: Caller
     body: bytes
     restored: Restored
     store: Store
     wishes: Wishes
+    refused: str = ""
 
     @property
     def exchange(self) -> Exchange:
@@ -62,12 +66,17 @@ class Again(msgspec.Struct):
 
 
 class Repaired(msgspec.Struct, frozen=True):
-    """What was done to a refused request, and why: in words, and as refusals are named."""
+    """What was done to a refused request, and why: in words, and as refusals are named.
+
+    `exchange` is the one that was answered.
+    """
 
     report: Report
     reason: str
     means: str
     only_demanded: bool
+    exchange: Exchange
+    taught: bool
 
 
 class _Attempt(msgspec.Struct):
@@ -94,6 +103,7 @@ async def repair(flow: http.HTTPFlow, sent: Sent, table: Table, lessons: Lessons
     refusal = recognise(body, table)
     if refusal is None:
         return None
+    sent.refused = refusal.means
     attempt = _attempt(refusal, sent, table, lessons)
     if attempt is None:
         logger.info("%s: refused (%s); nothing to repair", sent.caller.host, _WORDS[refusal.means])
@@ -108,8 +118,14 @@ async def repair(flow: http.HTTPFlow, sent: Sent, table: Table, lessons: Lessons
     flow.response = answer
     # What people see of the flow is what was answered.
     flow.request.content = attempt.body
-    reason = f"refused: {_WORDS[refusal.means]}; repaired and sent again"
-    return Repaired(attempt.restored.report, reason, refusal.means, attempt.only_demanded)
+    return Repaired(
+        attempt.restored.report,
+        f"refused: {_WORDS[refusal.means]}; repaired and sent again",
+        refusal.means,
+        attempt.only_demanded,
+        attempt.restored.exchange,
+        attempt.lesson is not None,
+    )
 
 
 def _attempt(refusal: Recognised, sent: Sent, table: Table, lessons: Lessons) -> _Attempt | None:

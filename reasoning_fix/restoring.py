@@ -59,6 +59,8 @@ class Treated(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct):
     """What was done to one request. Counts are turns; `grown` is in bytes.
 
+    `demanded` are the changed turns that the provider would have refused as they came; `client` says what the
+    client did with reasoning that is known to have been there: kept, blanked or dropped it.
     `asked` is when, in milliseconds since the epoch: what was recorded later was not known then. `lessons`
     are those that applied, `before` is what was changed, as the client sent it.
     """
@@ -73,6 +75,8 @@ class Report(msgspec.Struct):
     left_out: int = 0
     learned: int = 0
     grown: int = 0
+    demanded: int = 0
+    client: Counter[str] = msgspec.field(default_factory=Counter)
     thinking_off: bool = False
     turned_off: bool = False
     turns: list[Treated] = []
@@ -125,6 +129,7 @@ class _ScopedLookup:
         self._provider = caller.provider
         self._family = caller.provider.family(model)
         self._families: dict[str, bool] = {model: True}
+        self._opened: dict[bytes, Opened | None] = {}
 
     def at(self, places: Collection[bytes]) -> list[Record]:
         return self._mine(self._store.at(self._scope.id, places))
@@ -135,10 +140,12 @@ class _ScopedLookup:
         return self._mine(self._store.related(self._scope.id, contexts=contexts, turns=turns, ids=ids))
 
     def open(self, record: Record) -> Opened | None:
-        try:
-            return _open(self._scope.open(record.sealed, record.key))
-        except (SealError, msgspec.MsgspecError):
-            return None
+        if record.key not in self._opened:
+            try:
+                self._opened[record.key] = _open(self._scope.open(record.sealed, record.key))
+            except (SealError, msgspec.MsgspecError):
+                self._opened[record.key] = None
+        return self._opened[record.key]
 
     def _mine(self, records: list[Record]) -> list[Record]:
         return [r for r in records if r.issuer == self._issuer and self._is_kin(r.model)]
@@ -225,6 +232,7 @@ class _Restoration:
                 self.status = "absent"
                 if change := self._change(said, verdict, context):
                     changes[said.index] = change | self._said_nothing(said)
+                self._account(said, bool(change))
                 record = verdict.records[0] if verdict is not None else None
                 treated = Treated(
                     said.index,
@@ -366,6 +374,20 @@ class _Restoration:
         self.report.wanted += 1
         self.report.restored += 1
         self.report.evidence[verdict.evidence] += 1
+
+    def _account(self, said: Slot, changed: bool) -> None:
+        """What the client did with the reasoning of a turn, and whether the turn would have been refused."""
+        own = self.request.own.get(said.index, {})
+        sent = [own[name] for name in self.fields if name in own]
+        if self.status == "sent" or (sent and self._brings_reasoning(said)):
+            self.report.client["kept"] += 1
+            return
+        if self.status in ("restored", "left out"):
+            blanked = any(value != b"null" for value in sent)
+            self.report.client["blanked" if blanked else "dropped"] += 1
+        accepted = any(self._accepts(name, own[name]) for name in self.fields if name in own)
+        if changed and self.status in ("restored", "filled", "empty") and not accepted:
+            self.report.demanded += self._demanded(said)
 
     def _completed(self, own: dict[str, bytes], verdict: Verdict | None) -> dict[str, bytes | None]:
         """What a client left out of the reasoning that it kept."""

@@ -1,11 +1,12 @@
 """What every end-to-end test shares: one provider simulator and one proxy per session."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.corporate import Corporate
 from tests.provider.simulator import Simulator
 from tests.proxy import Proxy
 
@@ -39,9 +40,17 @@ def start_proxy(_simulator: Simulator, tmp_path: Path) -> Iterator[StartProxy]:
     """Starts a proxy of the test's own: `start_proxy(*arguments, home=...)`; stopped at the end."""
     with contextlib.ExitStack() as running:
 
-        def start(*arguments: str, home: Path | None = None) -> Proxy:
-            proxy = Proxy(_simulator, home or tmp_path / "home", *arguments)
+        def start(*arguments: str, home: Path | None = None, under: Sequence[str] = ()) -> Proxy:
+            proxy = Proxy(_simulator, home or tmp_path / "home", *arguments, under=under)
             running.callback(proxy.stop)
             return proxy
 
         yield start
+
+
+@pytest.fixture
+def corporate(provider: Simulator) -> Iterator[Corporate]:
+    """The proxy of the company whose network a person is in."""
+    proxy = Corporate(provider.port)
+    yield proxy
+    proxy.close()

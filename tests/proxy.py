@@ -9,12 +9,13 @@ import http.client
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -51,9 +52,21 @@ class Upstream(Protocol):
 
 
 class Proxy:
-    """One mitmdump process. `lines` is its output so far; `home` outlives it and may serve the next one."""
+    """One process of mitmdump, or of another `program` of mitmproxy.
 
-    def __init__(self, provider: Upstream, home: Path, *arguments: str, addon: bool = True) -> None:
+    `lines` is its output so far; `home` outlives it and may serve the next one.
+    """
+
+    def __init__(
+        self,
+        provider: Upstream,
+        home: Path,
+        *arguments: str,
+        addon: bool = True,
+        under: Sequence[str] = (),
+        program: str = "mitmdump",
+    ) -> None:
+        """`under` is a program that starts mitmdump, on a port that stays the same."""
         self.home = home
         self.ca = home / "mitmproxy" / "mitmproxy-ca-cert.pem"
         self.lines: list[str] = []
@@ -61,12 +74,13 @@ class Proxy:
         home.mkdir(parents=True, exist_ok=True)
         route = home / "route.py"
         route.write_text(_ROUTE)
-        command = [sys.executable, "-c", "from mitmproxy.tools.main import mitmdump; mitmdump()"]
+        start = f"from mitmproxy.tools.main import {program} as run; run()"
+        command = [*under, sys.executable, "-c", start]
         command += [
             "--listen-host",
             "127.0.0.1",
             "--listen-port",
-            "0",
+            str(_free_port() if under else 0),
             "--set",
             f"confdir={home / 'mitmproxy'}",
         ]
@@ -80,9 +94,13 @@ class Proxy:
         )
         self._reader = threading.Thread(target=self._drain, name="proxy output", daemon=True)
         self._reader.start()
-        line = self.wait_for(r"listening at .*:(\d+)", START_SECONDS)
+        line = self.wait_for(r"proxy.* listening at .*:(\d+)", START_SECONDS)
         self.port = int(line[1])
         self.url = f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def _drain(self) -> None:
         assert self._process.stdout is not None
@@ -233,6 +251,12 @@ def open_connection(proxy: Proxy, host: str, ca: Path | None = None) -> http.cli
     connection = http.client.HTTPSConnection(address.hostname, address.port, context=trusted, timeout=20)
     connection.set_tunnel(host, 443)
     return connection
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 _tunnels: dict[int, str] = {}

@@ -230,6 +230,11 @@ def test_parameters() -> None:
     assert (request.model, request.has_tools, request.system, request.continued) == ("", False, "s", 1)
 
 
+@pytest.mark.parametrize("tools", [b"[]", b"[ \n]", b"null", b"{}", b'"a b"', b'{ "a":1}'])
+def test_a_request_without_tools(tools: bytes) -> None:
+    assert not messages.read_request(b'{"messages":[],"tools":%b}' % tools).has_tools
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -439,6 +444,7 @@ def test_an_answer_that_said_nothing_is_not_recorded(body: bytes) -> None:
     [
         event("error", error={"type": "overloaded_error", "message": "Overloaded"}),
         b'{"error":{"message":"no"}}',
+        event("error", message="no"),
         b"not json",
         b'"text"',
         b'{"type":"content_block_delta","index":0,"delta":{"thinking":7}}',
@@ -500,6 +506,27 @@ def test_characters_split_over_two_fragments_are_joined() -> None:
     )
     assert json.loads(answer.fields["blocks"]) == [think("a🙂b", ""), 2]
     assert answer.turn == Turn("a🙂b", (Call(ID, "f", '{"x":"🙂"}'),))
+
+
+def test_fragments_of_blocks_that_come_side_by_side() -> None:
+    half = '{"type":"content_block_delta","index":%d,"delta":{"%s":"%s"}}'
+    answer = folded(
+        BEGIN,
+        start(0, think("", "")),
+        start(1, text("")),
+        (half % (0, "thinking", "\\ud83d")).encode(),
+        (half % (1, "text", "\\ud83d")).encode(),
+        (half % (0, "thinking", "\\ude42")).encode(),
+        (half % (1, "text", "\\ude42")).encode(),
+        STOP,
+    )
+    assert answer.turn.text == "🙂" and json.loads(answer.fields["blocks"]) == [think("🙂", ""), 1]
+
+
+def test_an_answer_that_only_says_done() -> None:
+    events = streamed(think("R"), text("x"))
+    assert events[-2:] == [STOP, event("message_stop")]
+    assert recorded(as_stream(*events[:-2], b"[DONE]")) == recorded(as_stream(*events))
 
 
 def test_half_a_character_stays_out_of_a_thought_and_is_replaced_in_text() -> None:
@@ -624,6 +651,23 @@ def test_blocks_that_a_client_dropped_come_back_beside_those_it_kept(kept: tuple
     mine = [block for i, block in enumerate(filter(thinks, INTERLEAVED)) if i in kept]
     history += [turn(*mine, *stripped(turn(*INTERLEAVED))["content"]), user(result())]
     assert scene.sent(history)[1] == turn(*INTERLEAVED)
+
+
+def test_blocks_that_a_client_blanked_come_back_beside_those_it_kept() -> None:
+    scene = scene_at()
+    history = [user("go")]
+    say(scene, history, *INTERLEAVED)
+    for blank in (think("", ""), think("", None), think("", SIGNATURE)):
+        kept = turn(INTERLEAVED[0], text("one"), blank, *INTERLEAVED[3:])
+        assert scene.sent([*history, kept, user(result())])[1] == turn(*INTERLEAVED)
+
+
+def test_blank_blocks_of_the_provider_are_whole() -> None:
+    scene = scene_at()
+    history = [user("go")]
+    said = (think("A"), think("", ""), text("one"))
+    say(scene, history, *said)
+    assert scene.restore([*history, turn(*said), user("more")]).body is None
 
 
 @pytest.mark.parametrize(

@@ -341,13 +341,13 @@ def test_a_cache_that_is_cold_after_a_restart(tmp_path: Path) -> None:
 def test_hashing_grows_with_the_history_and_not_with_its_square(monkeypatch: pytest.MonkeyPatch) -> None:
     """A careful peer needed 42 s for 400 turns: https://github.com/mnfst/llm-gateway/pull/2859"""
     counted: list[int] = []
-    original = Fingerprints.of
+    original = Fingerprints._hash
 
-    def of(self: Fingerprints, *parts: object) -> bytes:
-        counted.append(sum(len(part) for part in parts if isinstance(part, str | bytes)))
-        return original(self, *parts)
+    def hashed(self: Fingerprints, *pieces: bytes) -> bytes:
+        counted.append(sum(map(len, pieces)))
+        return original(self, *pieces)
 
-    monkeypatch.setattr(Fingerprints, "of", of)
+    monkeypatch.setattr(Fingerprints, "_hash", hashed)
     work = []
     for turns in (50, 100, 200):
         history = [m for n in range(turns) for m in (user(f"question {n:04}"), turn(f"answer {n:04}"))]

@@ -141,6 +141,10 @@ IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
         ([{"role": "assistant", "content": "a"}], [Turn("a")]),
         ([{"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}], [Turn("no")]),
         ([says("")], [Turn("")]),
+        (
+            [says("", content=[{"z": 1.0, "type": "x"} | {"cache_control": {}}])],
+            [Turn('{"type":"x","z":1.0}')],
+        ),
         ([says("a"), says("b")], [Turn("ab")]),
         ([calls()], [Turn("", (Call(ID, "f", '{"city": "Paris"}'),))]),
         (
@@ -649,6 +653,19 @@ def test_items_that_a_client_dropped_come_back_beside_those_it_kept(kept: tuple[
     numbers = iter(range(3))
     mine = [item for item in INTERLEAVED if item["type"] != "reasoning" or next(numbers) in kept]
     assert scene.sent([*ask, *mine, output()]) == [*ask, *INTERLEAVED, output()]
+
+
+def test_items_that_a_client_blanked_come_back_beside_those_it_kept() -> None:
+    scene = scene_at()
+    ask = [user("go")]
+    say(scene, ask, *INTERLEAVED)
+    for blank in (
+        {"type": "reasoning", "summary": []},
+        reason("", id=None),
+        {"type": "reasoning", "id": "rs_9"},
+    ):
+        kept = [R1, says("one"), blank, *INTERLEAVED[3:]]
+        assert scene.sent([*ask, *kept, output()]) == [*ask, *INTERLEAVED, output()]
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,14 @@ def test_turn_split_in_two_messages_gets_its_reasoning_once() -> None:
     assert reasoning(scene.sent([history[0], text, calls, *history[2:]])) == [" ", *BOTH]
 
 
+def test_split_turn_that_still_has_its_reasoning_gets_it_no_second_time() -> None:
+    scene = Scene()
+    history = two_turns(scene)
+    text = edited(history, 1, reasoning_content="R1 \n é")[1] | {"tool_calls": None}
+    calls = edited(history, 1, content=None)[1]
+    assert reasoning(scene.sent([history[0], text, calls, *history[2:]])) == [BOTH[0], " ", BOTH[1]]
+
+
 def test_merged_tool_turns_get_both_reasonings_in_order() -> None:
     scene = Scene()
     history = [user("Read both files")]

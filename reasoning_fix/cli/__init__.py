@@ -2,11 +2,14 @@
 
 A subcommand is a module of this folder named in `COMMANDS`: its docstring is its `--help`, and it has
 `add_arguments(parser)` and `run(arguments) -> int` (the exit code: 0 done, 1 found something wrong, 2 used
-wrongly). Only the module of the subcommand that was asked for is imported, so that starting is fast.
+wrongly). Only the module of the subcommand that was asked for is imported, so that starting is fast. One
+that passes words on to another program also has `split(words) -> (its own, the others)`; it finds the others
+in `arguments.others`. With `OWN_HELP = True` it adds --help itself.
 """
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -15,7 +18,18 @@ from reasoning_fix import __version__
 
 # Name of the subcommand -> its module, in the order of `--help`, with the line that `--help` shows.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("run", "start the proxy"),
+    "web": ("web", "start the proxy with mitmproxy's page in the browser"),
+    "exec": ("execute", "run one program through the proxy"),
+    "env": ("env", "print the variables that send a shell's programs through the proxy"),
     "ca": ("ca", "make, show, trust or no longer trust the CA that the proxy signs with"),
+    "service": ("service", "keep the proxy running: install, status, remove"),
+    "system-proxy": ("system_proxy", "send every program of this desktop through the proxy: on, off, status"),
+    "doctor": ("doctor", "find what is wrong and say the fix"),
+    "stats": ("stats", "show what was restored, refused and cached, day by day"),
+    "learned": ("learned", "list what refusals taught"),
+    "forget": ("forget", "erase recorded turns, lessons or counts"),
+    "audit": ("audit", "find out by a few requests what a provider wants of reasoning, with your key"),
     "explain": ("explain", "say why each turn in a saved flow file was or was not restored"),
     "replay": ("replay", "run a saved flow file through recording and restoring again, offline"),
     "redact": ("redact", "make a copy of a flow file that can be shared: no credentials, no texts"),
@@ -39,6 +53,10 @@ def main(given: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Whoever read the output has seen enough (`| head`); Python would complain about it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return code
 
 
@@ -52,14 +70,22 @@ def _parse(words: list[str]) -> tuple[argparse.Namespace, ModuleType | None]:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     asked = next((word for word in words if not word.startswith("-")), "")
     module: ModuleType | None = None
+    others: list[str] = []
     for name, (module_name, line) in COMMANDS.items():
-        command = commands.add_parser(name, help=line, description=line)
-        if name == asked:
+        if name != asked:
+            commands.add_parser(name, help=line, description=line)
+        else:
             module = importlib.import_module(f"reasoning_fix.cli.{module_name}")
+            command = commands.add_parser(name, help=line, add_help=not getattr(module, "OWN_HELP", False))
             command.description = (module.__doc__ or line).strip()
             command.formatter_class = argparse.RawDescriptionHelpFormatter
             module.add_arguments(command)
+            if hasattr(module, "split"):
+                after = words.index(name) + 1
+                ours, others = module.split(words[after:])
+                words = [*words[:after], *ours]
     arguments = parser.parse_args(words)
+    arguments.others = others
     if arguments.command is None:
         parser.print_help()
     return arguments, module

@@ -155,6 +155,10 @@ class AnswerFolder:
                     finished.append(_answered(parts, True))
         return finished
 
+    def seen(self) -> dict[int, Answered]:
+        """Every choice as far as it came, by its index: for people to look at."""
+        return {index: _answered(parts, parts.finished) for index, parts in self._choices.items()}
+
     def end(self, complete: bool) -> list[Answered]:
         """The choices not handed out yet; `complete` says whether the provider ended the answer itself."""
         answers = []

@@ -99,7 +99,8 @@ def write_request(
     request: Request, changes: Mapping[int, Change], settings: Mapping[str, bytes | None]
 ) -> bytes:
     """The body with members set in some messages and at its top. Raises SpliceError."""
-    return set_in_array(request.body, "messages", changes, settings)
+    present = {index: (*request.own.get(index, ()), "content") for index in changes}
+    return set_in_array(request.body, "messages", changes, settings, request.parameters, present)
 
 
 def tagged(request: Request, index: int, whole: str) -> dict[str, bytes]:

@@ -145,7 +145,7 @@ def write_request(
     """The body with thinking blocks set in some messages and members at its top. Raises SpliceError."""
     body = request.body
     if changes:
-        place = members(body)["messages"]
+        place = members(body, request.parameters)["messages"]
         array = body[place.begin : place.end]
         raws = values.items(array)
         replaced: dict[int, bytes | None] = {}
@@ -179,7 +179,9 @@ def _with_blocks(message: bytes, value: bytes | None) -> bytes:
             return message
         new = values.places(wanted, len(parts))
         written = b"[%b]" % b",".join([*new.get(0, ()), *parts, *(new.get(1, ()) if parts else ())])
-    return set_members(message, {"content": written})
+    if place is None:
+        return set_members(message, {"content": written})
+    return b"".join((message[: place.begin], written, message[place.end :]))
 
 
 def _thinks(raw: bytes) -> bool:
@@ -220,30 +222,34 @@ def completed(field: str, sent: bytes, recorded: bytes) -> bytes | None:
     """The recorded blocks, where a client dropped some of them, or their signatures, and kept the others."""
     mine = [opened(raw) for raw in values.blocks(sent)]
     theirs = [opened(raw) for raw in values.blocks(recorded)]
-    whole = len(mine) == len(theirs)
+    if list(map(_said, mine)) == list(map(_said, theirs)):
+        return None
     at = 0
-    for block in mine:
+    for block in filter(_says_something, mine):
         while at < len(theirs) and not _is_same(block, theirs[at]):
             at += 1
         if at == len(theirs):
             return None
-        whole = whole and all(
-            _text(block, name) == _text(theirs[at], name) for name in ("thinking", "signature")
-        )
         at += 1
-    return None if whole else recorded
+    return recorded
+
+
+def _said(block: dict[str, Raw]) -> tuple[str, ...]:
+    return tuple(_text(block, name) for name in ("type", "thinking", "signature", "data"))
+
+
+def _says_something(block: dict[str, Raw]) -> bool:
+    return bool("".join(_said(block)[1:]).strip())
 
 
 def _is_same(sent: dict[str, Raw], recorded: dict[str, Raw]) -> bool:
-    if _text(sent, "type") != _text(recorded, "type"):
+    """Whether a block is the recorded one, be it without its text or without its signature."""
+    kind, thought, signature, data = _said(sent)
+    if (kind, data) != (_text(recorded, "type"), _text(recorded, "data")):
         return False
-    if _text(sent, "type") == "redacted_thinking":
-        return _text(sent, "data") == _text(recorded, "data")
-    signature = _text(sent, "signature")
-    if not _text(sent, "thinking").strip():
-        return bool(signature) and signature == _text(recorded, "signature")
-    same = _text(sent, "thinking") == _text(recorded, "thinking")
-    return same and signature in ("", _text(recorded, "signature"))
+    if signature and not thought.strip():
+        return signature == _text(recorded, "signature")
+    return thought == _text(recorded, "thinking") and signature in ("", _text(recorded, "signature"))
 
 
 def _text(block: Mapping[str, Raw], name: str) -> str:
@@ -375,6 +381,13 @@ class AnswerFolder:
             case "message_stop" if self._begun:
                 return self._finished()
         return []
+
+    def seen(self) -> list[bytes]:
+        """The content blocks as far as they came: for people to look at.
+
+        The input of a call that came in deltas is its `partial_json`.
+        """
+        return [self._parts[index].written() for index in sorted(self._parts)]
 
     def end(self, complete: bool) -> list[Answered]:
         """The turn, where it was not handed out yet."""

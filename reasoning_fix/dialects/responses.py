@@ -88,7 +88,7 @@ def write_request(
     """The body with reasoning items set in some turns and members at its top. Raises SpliceError."""
     body = request.body
     if changes:
-        place = members(body)["input"]
+        place = members(body, request.parameters)["input"]
         array = body[place.begin : place.end]
         raws = values.items(array)
         put: dict[int, list[bytes]] = {}
@@ -137,16 +137,22 @@ def completed(field: str, sent: bytes, recorded: bytes) -> bytes | None:
     """The recorded items, where a client dropped some of them, or their texts, and kept the others."""
     mine = [opened(raw) for raw in values.blocks(sent)]
     theirs = [opened(raw) for raw in values.blocks(recorded)]
-    whole = len(mine) == len(theirs)
+    if list(map(_said, mine)) == list(map(_said, theirs)):
+        return None
     at = 0
     for item in mine:
+        if not (_texts(item) or _sealed(item) or _id(item)):
+            continue
         while at < len(theirs) and not _is_same(item, theirs[at]):
             at += 1
         if at == len(theirs):
             return None
-        whole = whole and _texts(item) == _texts(theirs[at]) and _sealed(item) == _sealed(theirs[at])
         at += 1
-    return None if whole else recorded
+    return recorded
+
+
+def _said(item: Mapping[str, Raw]) -> tuple[list[str], str]:
+    return _texts(item), _sealed(item)
 
 
 def _is_same(sent: dict[str, Raw], recorded: dict[str, Raw]) -> bool:
@@ -155,7 +161,11 @@ def _is_same(sent: dict[str, Raw], recorded: dict[str, Raw]) -> bool:
         return False
     if mine:
         return all(text in theirs for text in mine)
-    return bool(_sealed(sent)) or (bool(sent.get("id")) and string(sent["id"]) == string(recorded.get("id")))
+    return bool(_sealed(sent)) or (_id(sent) != "" and _id(sent) == _id(recorded))
+
+
+def _id(item: Mapping[str, Raw]) -> str:
+    return string(item.get("id")) or ""
 
 
 def _sealed(item: Mapping[str, Raw]) -> str:
@@ -216,7 +226,8 @@ class _Item:
             text = string(part.get("text"))
             text = string(part.get("refusal")) if text is None else text
             if text is None:
-                attached.append(values.opaque(raw))
+                made = self.role == "assistant"
+                attached.append(values.constant(raw).encode() if made else values.opaque(raw))
             else:
                 texts.append(text)
         return "".join(texts), b"".join(attached)
@@ -249,6 +260,16 @@ class _Item:
                 text = encoded("".join(self.added[name]))
                 parts[name] = b'[{"type":"%b","text":%b}]' % (kind.encode(), text)
         return values.closed({**self.members, **parts}) if parts else self.raw
+
+    def so_far(self) -> bytes:
+        """Any item with all that deltas added to it."""
+        if self.thinks or not self.added:
+            return self.written()
+        if self.kind == "message":
+            return values.closed({**self.members, "content": encoded(self.message())})
+        texts: dict[str, bytes | Raw] = dict(self.members)
+        texts |= {name: encoded(self._text(name)) for name in ("arguments", "input") if name in self.added}
+        return values.closed(texts)
 
     def _text(self, name: str) -> str:
         return values.joined((string(self.members.get(name)) or "") + "".join(self.added.get(name, ())))
@@ -351,6 +372,10 @@ class AnswerFolder:
             case kind if kind in _DELTAS and event.delta is not None:
                 self._add(self._at(event), _DELTAS[kind], event.delta)
         return []
+
+    def seen(self) -> list[bytes]:
+        """The items as far as they came: for people to look at."""
+        return [self._parts[index].so_far() for index in sorted(self._parts)]
 
     def end(self, complete: bool) -> list[Answered]:
         """The turn, where it was not handed out yet: a response that was never completed is cut short."""

@@ -6,7 +6,7 @@ up lengths; nothing is searched for, and nothing but the edited values is encode
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -17,6 +17,8 @@ _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 _encode = msgspec.json.Encoder().encode
+# So many bytes of a value are compared at either end.
+_SEEN = 64
 
 
 class Place(NamedTuple):
@@ -31,25 +33,40 @@ class SpliceError(ValueError):
     """The body repeats a member name, so that its members cannot be placed without doubt."""
 
 
-def members(data: bytes) -> dict[str, Place]:
-    """Where each member of a JSON object lies in `data`.
+def members(data: bytes, opened: Mapping[str, msgspec.Raw] | None = None) -> dict[str, Place]:
+    """Where each member of a JSON object lies in `data`; `opened` are its members where they are known.
 
     Raises SpliceError for a repeated name, msgspec.DecodeError for no object.
     """
     found: dict[str, Place] = {}
     end = 0
-    for name, raw in _decode_object(data).items():
+    for name, raw in (_decode_object(data) if opened is None else opened).items():
         separator = _BEFORE_MEMBER.match(data, end)
-        value = bytes(raw)
-        if separator is None or not data.startswith(value, separator.end()):
+        value = memoryview(raw)
+        if separator is None or not _lies_at(data, separator.end(), value):
             raise SpliceError("a member name comes twice")
-        if json.loads(b'"%b"' % separator[1]) != name:
+        if separator[1] != name.encode() and json.loads(b'"%b"' % separator[1]) != name:
             raise SpliceError(f"a member name comes twice near {name!r}")
         begin, end = separator.end(), separator.end() + len(value)
         found[name] = Place(separator.start(1) - 1, begin, end)
     if not re.fullmatch(rb"[ \t\r\n]*\{?[ \t\r\n]*\}[ \t\r\n]*", data[end:]):
         raise SpliceError("a member name comes twice")
     return found
+
+
+def _lies_at(data: bytes, begin: int, value: memoryview) -> bool:
+    """Whether a value begins and ends there as it should: enough, since nothing may be left over behind."""
+    end = begin + len(value)
+    head, tail = bytes(value[:_SEEN]), bytes(value[-_SEEN:])
+    return data.startswith(head, begin) and data.startswith(tail, end - len(tail))
+
+
+def add_members(data: bytes, values: Mapping[str, bytes]) -> bytes:
+    """The JSON object with these members after its last one. It has others, and none of these names."""
+    end = data.rindex(b"}")
+    last = len(data[:end].rstrip(b" \t\r\n"))
+    added = b"".join(b",%b:%b" % (_encode(name), value) for name, value in values.items())
+    return b"%b%b%b" % (data[:last], added, data[last:])
 
 
 def set_members(data: bytes, values: Mapping[str, bytes | None]) -> bytes:
@@ -127,15 +144,30 @@ def set_in_array(
     name: str,
     changes: Mapping[int, Mapping[str, bytes | None]],
     settings: Mapping[str, bytes | None],
+    opened: Mapping[str, msgspec.Raw] | None = None,
+    present: Mapping[int, Collection[str]] | None = None,
 ) -> bytes:
-    """The body with members set in some items (by index) of its array `name`, and others at its top."""
+    """The body with members set in some items (by index) of its array `name`, and others at its top.
+
+    `opened` are the members of the body; `present` are the members that an item has, of those that change:
+    where they are known and new ones are only added, an item need not be opened.
+    """
     if changes:
-        _, begin, end = members(body)[name]
+        _, begin, end = members(body, opened)[name]
         array = body[begin:end]
         pieces, at = [body[:begin]], 0
         for index, (start, finish) in enumerate(_items(array)):
-            if index in changes:
-                pieces += (array[at:start], set_members(array[start:finish], changes[index]))
-                at = finish
+            change = changes.get(index)
+            if change is None:
+                continue
+            item = array[start:finish]
+            new = {name: value for name, value in change.items() if value is not None}
+            known = None if present is None else present.get(index)
+            if known is not None and len(new) == len(change) and new.keys().isdisjoint(known):
+                item = add_members(item, new)
+            else:
+                item = set_members(item, change)
+            pieces += (array[at:start], item)
+            at = finish
         body = b"".join((*pieces, array[at:], body[end:]))
     return set_members(body, settings) if settings else body

@@ -60,5 +60,11 @@ class Store(Protocol):
     def by_key(self, scope: bytes, keys: Collection[bytes]) -> list[Record]:
         """The records with these keys."""
 
+    def forget(self, before: int | None = None) -> int:
+        """Erase the turns recorded before this time (milliseconds since the epoch; None: all of them).
+
+        Returns how many. Raises sqlite3.Error where a file cannot be had.
+        """
+
     def close(self) -> None:
         """Release what is held; a closed store is not used again."""

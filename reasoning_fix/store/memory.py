@@ -55,6 +55,12 @@ class MemoryStore:
         if self._records.get((scope, record.key), (0, None))[1] is record:
             self._drop(scope, record.key)
 
+    def forget(self, before: int | None = None) -> int:
+        gone = [place for place, (_, record) in self._records.items() if _is_before(record, before)]
+        for place in gone:
+            self._drop(*place)
+        return len(gone)
+
     def close(self) -> None:
         self._records.clear()
         self._index.clear()
@@ -87,6 +93,10 @@ def _entries(scope: bytes, record: Record) -> set[tuple[bytes, str, bytes]]:
         (scope, "turn", record.turn),
     }
     return places | ids
+
+
+def _is_before(record: Record, before: int | None) -> bool:
+    return before is None or record.created < before
 
 
 def _size(record: Record) -> int:

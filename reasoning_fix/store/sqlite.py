@@ -6,8 +6,6 @@ own with its own connection. While another process holds the lock, records wait 
 them.
 """
 
-import contextlib
-import errno
 import logging
 import os
 import sqlite3
@@ -16,7 +14,10 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+import msgspec
+
 from reasoning_fix.store import RELATED_LIMIT, Record, Store, StoreError
+from reasoning_fix.store.files import ENDINGS, is_damage, make_private, set_aside
 from reasoning_fix.store.memory import MemoryStore
 
 logger = logging.getLogger(__name__)
@@ -33,8 +34,9 @@ _DELIVERED_AT_ONCE = 200
 _VACUUMED_AT_ONCE = 500
 _PRUNED_AT_ONCE = 200
 _KEYS_AT_ONCE = 500
+_PATIENT_MS = 5000
+_EMPTYING_SECONDS = 2.0
 _SET_ASIDE_SECONDS = 60.0
-_FILES = ("", "-wal", "-shm")
 # What SQLite cannot hold, however often it is tried.
 _UNFIT = (OverflowError, UnicodeError, sqlite3.IntegrityError)
 _SCHEMA = """
@@ -117,12 +119,12 @@ class SqliteStore:
         self._set_aside_at = -_SET_ASIDE_SECONDS
         self._outdated = False
         self._told: set[str] = set()
-        _make_private(path)
+        make_private(path)
         self._file = _identity(path)
         try:
             self._connection = _connect_patiently(path)
         except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
+            if not is_damage(error):
                 raise
             self._begin_anew()
         self._thread = threading.Thread(target=self._maintain, name="reasoning-fix store", daemon=True)
@@ -174,6 +176,22 @@ class SqliteStore:
         waiting = self._among_waiting(lambda store: store.by_key(scope, keys))
         return _merged(self._read("key", scope, keys), waiting)
 
+    def forget(self, before: int | None = None) -> int:
+        """Also what still waits in memory. Raises StoreError, OSError, sqlite3.Error."""
+        with self._waiting_lock:
+            waited = self._waiting.forget(before)
+        return waited + erase(self._path, before)
+
+    def is_sound(self) -> bool:
+        """Whether the file at the path can be read and written now (about 20 microseconds)."""
+        try:
+            with self._lock:
+                self._catch_up()
+                self._connection.execute("SELECT row FROM turns LIMIT 1").fetchall()
+        except sqlite3.Error:
+            return False
+        return self._file == _identity(self._path) and os.access(self._path, os.W_OK)
+
     def close(self) -> None:
         """What still waits in memory is delivered if the file can be had within two seconds."""
         self._stopped = True
@@ -193,14 +211,10 @@ class SqliteStore:
             (oldest, _PRUNED_AT_ONCE),
         ).rowcount:
             erased += count
-        while self._used(connection) > self._keep_bytes and (count := self._erase_oldest(connection)):
+        while _used(connection) > self._keep_bytes and (count := self._erase_oldest(connection)):
             erased += count
-        # In small steps: a proxy waits 20 ms for the lock.
-        while erased and connection.execute("PRAGMA freelist_count").fetchone()[0]:
-            before = connection.execute("PRAGMA page_count").fetchone()[0]
-            connection.execute(f"PRAGMA incremental_vacuum({_VACUUMED_AT_ONCE})").fetchall()
-            if connection.execute("PRAGMA page_count").fetchone()[0] >= before:
-                break
+        if erased:
+            _give_back(connection)
         return erased
 
     def _erase_oldest(self, connection: sqlite3.Connection) -> int:
@@ -209,7 +223,7 @@ class SqliteStore:
         """
         connection.execute("BEGIN IMMEDIATE")
         try:
-            excess = self._used(connection) - self._keep_bytes
+            excess = _used(connection) - self._keep_bytes
             rows: list[tuple[int]] = []
             for row, size in connection.execute(
                 "SELECT row, length(sealed) FROM turns ORDER BY created, row LIMIT ?", (_PRUNED_AT_ONCE,)
@@ -225,14 +239,6 @@ class SqliteStore:
                 connection.execute("ROLLBACK")
             raise
         return len(rows)
-
-    @staticmethod
-    def _used(connection: sqlite3.Connection) -> int:
-        pages, free, size = (
-            connection.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("page_count", "freelist_count", "page_size")
-        )
-        return int((pages - free) * size)
 
     def _among_waiting(self, ask: Callable[[MemoryStore], list[Record]]) -> list[Record]:
         if not len(self._waiting):
@@ -286,7 +292,7 @@ class SqliteStore:
         Where no new one can be begun the connection stays closed: turns wait in memory, and the maintenance
         thread tries again.
         """
-        if not _is_damage(error):
+        if not is_damage(error):
             return
         with self._lock:
             if time.monotonic() - self._set_aside_at < _SET_ASIDE_SECONDS:
@@ -302,8 +308,8 @@ class SqliteStore:
     def _begin_anew(self) -> None:
         # The file at the path may be a sound one by now: another process found the damage first.
         if self._file == _identity(self._path):
-            _set_aside(self._path)
-        _make_private(self._path)
+            set_aside(self._path, "The store")
+        make_private(self._path)
         self._file = _identity(self._path)
         self._connection = _connect(self._path)
 
@@ -312,7 +318,7 @@ class SqliteStore:
         while True:
             stopped = self._stopped
             try:
-                _make_private(self._path)
+                make_private(self._path)
                 connection = _connect(self._path, busy_ms=500)
                 try:
                     if self._file != _identity(self._path):
@@ -360,6 +366,80 @@ class SqliteStore:
             time.sleep(_PAUSE_SECONDS)
 
 
+class Measured(msgspec.Struct, frozen=True):
+    """What a store holds: turns, the time of the oldest (milliseconds since the epoch), bytes on disk."""
+
+    turns: int
+    oldest: int
+    bytes: int
+
+
+def measure(path: Path) -> Measured:
+    """What the store at `path` holds, whoever uses it. Raises StoreError, sqlite3.Error."""
+    size = sum(_size(path.with_name(path.name + ending)) for ending in ENDINGS)
+    if not path.exists():
+        return Measured(0, 0, size)
+    connection = _connect(path, _PATIENT_MS)
+    try:
+        turns, oldest = connection.execute("SELECT count(*), min(created) FROM turns").fetchone()
+        return Measured(turns, oldest or 0, size)
+    finally:
+        connection.close()
+
+
+def erase(path: Path, before: int | None = None) -> int:
+    """Erase the turns recorded before this time (None: all), also while proxies use the store.
+
+    Erased pages are overwritten, and the log beside the file is emptied where no proxy is reading just then
+    (else at its next checkpoint). Raises StoreError, sqlite3.Error.
+    """
+    if not path.exists():
+        return 0
+    connection = _connect(path, _PATIENT_MS)
+    try:
+        which = "" if before is None else "WHERE created < ?"
+        values = () if before is None else (before,)
+        erased = 0
+        while count := connection.execute(
+            f"DELETE FROM turns WHERE row IN (SELECT row FROM turns {which} LIMIT {_PRUNED_AT_ONCE})", values
+        ).rowcount:
+            erased += count
+            time.sleep(_PAUSE_SECONDS)
+        _give_back(connection)
+        deadline = time.monotonic() + _EMPTYING_SECONDS
+        while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_BUSY_MS / 1000)
+        return erased
+    finally:
+        connection.close()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _used(connection: sqlite3.Connection) -> int:
+    pages, free, size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
+
+
+def _give_back(connection: sqlite3.Connection) -> None:
+    """Make the file shorter by its free pages, in small steps: a proxy waits 20 ms for the lock."""
+    while connection.execute("PRAGMA freelist_count").fetchone()[0]:
+        before = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA incremental_vacuum({_VACUUMED_AT_ONCE})").fetchall()
+        if connection.execute("PRAGMA page_count").fetchone()[0] >= before:
+            break
+
+
 def _identity(path: Path) -> tuple[int, int] | None:
     """Which file this is, whatever its name."""
     try:
@@ -367,22 +447,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _make_private(path: Path) -> None:
-    """Make the file if there is none, and see that it is ours alone to read.
-
-    An existing one is not opened: closing it would release the locks of this process's connections.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    for ending in _FILES:
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + ending).chmod(0o600)
-    for place in (path, path.parent):
-        if not os.access(place, os.W_OK):
-            raise PermissionError(errno.EACCES, "it cannot be written", str(place))
 
 
 def _connect(path: Path, busy_ms: int = _BUSY_MS) -> sqlite3.Connection:
@@ -507,21 +571,3 @@ def _merged(read: list[_Found], waiting: list[Record]) -> list[Record]:
         found.pop(record.key, None)
         found[record.key] = record
     return sorted(found.values(), key=lambda record: record.created)
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "no such table" in str(error)
-
-
-def _set_aside(path: Path) -> None:
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    aside = path.with_name(f"{path.name}.corrupt-{stamp}")
-    number = 1
-    while aside.exists():
-        number += 1
-        aside = path.with_name(f"{path.name}.corrupt-{stamp}-{number}")
-    for ending in _FILES:
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + ending).rename(aside.with_name(aside.name + ending))
-    logger.warning("The store %s is damaged; it was set aside as %s and a new one begun.", path, aside)

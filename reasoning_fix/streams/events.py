@@ -2,7 +2,8 @@
 
 Rules: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation. Lines end
 with LF, CRLF or CR; a payload is handed out at the blank line that ends its event. A line that spans many
-chunks is kept as fragments and joined once, else it would cost O(n squared).
+chunks is kept as fragments and joined once, else it would cost O(n squared). What comes out, faults included,
+does not depend on how the bytes were split.
 """
 
 import re
@@ -16,7 +17,11 @@ class EventTooLong(ValueError):
 
 
 class EventReader:
-    """Reads one body, split at any byte. `max_event` bounds what is kept, in bytes."""
+    """Reads one body, split at any byte.
+
+    `max_event` bounds what is kept of an event, in bytes: its data so far, each line with its end, and the
+    line that is being read (also one that will turn out to be a comment).
+    """
 
     def __init__(self, max_event: int = 16 * 1024 * 1024) -> None:
         self._max_event = max_event
@@ -27,11 +32,13 @@ class EventReader:
         self._after_cr = False
         self._head = b""
         self._begun = False
+        self._is_too_long = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The payloads of the events that this chunk completes. Raises EventTooLong."""
-        if not data:
-            return []
+        """The payloads of the events that this chunk completes.
+
+        Raises EventTooLong, then and in every later call; payloads that came before it are handed out first.
+        """
         if not self._begun:
             data = self._strip_bom(data)
         if self._after_cr and data:
@@ -39,50 +46,55 @@ class EventReader:
             self._after_cr = False
             if data[:1] == b"\n":
                 data = data[1:]
-        payloads: list[bytes] = []
-        start = 0
-        for end in _LINE_END.finditer(data):
-            line = data[start : end.start()]
-            start = end.end()
-            if self._fragments:
-                line = b"".join((*self._fragments, line))
-                self._fragments = []
-                self._fragments_size = 0
-            self._line(line, payloads)
         if data[-1:] == b"\r":
             self._after_cr = True
-        if start < len(data):
-            self._fragments.append(data[start:])
-            self._fragments_size += len(data) - start
-            self._bound()
-        return payloads
+        # Few streams use CR at all, and a split at LF alone takes a fraction of the time.
+        return self._take(_LINE_END.split(data) if b"\r" in data else data.split(b"\n"))
 
     def end(self) -> list[bytes]:
         """At the end of the body: the payload of an event whose blank line never came."""
-        payloads: list[bytes] = []
-        rest = self._head + b"".join(self._fragments)
-        self._head, self._fragments, self._fragments_size = b"", [], 0
-        if rest:
-            self._line(rest, payloads)
-        self._line(b"", payloads)
-        return payloads
+        return self._take([b"", b"", b""])
 
     def _strip_bom(self, data: bytes) -> bytes:
+        # Shorter ones hold no event, so nothing comes late for having waited.
         data = self._head + data
-        self._head = b""
-        if len(data) < len(_BOM) and _BOM.startswith(data):
+        if len(data) < len(_BOM):
             self._head = data
             return b""
         self._begun = True
         return data.removeprefix(_BOM)
 
-    def _line(self, line: bytes, payloads: list[bytes]) -> None:
-        if not line:
-            if self._data:
+    def _take(self, lines: list[bytes]) -> list[bytes]:
+        """Take whole lines and, as the last one, the begin of a line whose end is yet to come."""
+        payloads: list[bytes] = []
+        if not self._is_too_long:
+            try:
+                self._read(lines, payloads)
+            except EventTooLong:
+                self._is_too_long = True
+                self._fragments, self._data = [], []
+        if self._is_too_long and not payloads:
+            raise EventTooLong(f"an event is longer than {self._max_event} bytes")
+        return payloads
+
+    def _read(self, lines: list[bytes], payloads: list[bytes]) -> None:
+        rest = lines.pop()
+        if lines and self._fragments:
+            lines[0] = b"".join((*self._fragments, lines[0]))
+            self._fragments, self._fragments_size = [], 0
+        for line in lines:
+            if line:
+                self._line(line)
+            elif self._data:
                 payloads.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
-                self._data = []
-                self._data_size = 0
-            return
+                self._data, self._data_size = [], 0
+        if rest:
+            self._fragments.append(rest)
+            self._fragments_size += len(rest)
+            self._bound(self._fragments_size)
+
+    def _line(self, line: bytes) -> None:
+        self._bound(len(line))
         if line.startswith(b"data:"):
             value = line[6:] if line[5:6] == b" " else line[5:]
         elif line == b"data":
@@ -90,9 +102,8 @@ class EventReader:
         else:
             return
         self._data.append(value)
-        self._data_size += len(value)
-        self._bound()
+        self._data_size += len(value) + 1
 
-    def _bound(self) -> None:
-        if self._fragments_size + self._data_size > self._max_event:
-            raise EventTooLong(f"an event is longer than {self._max_event} bytes")
+    def _bound(self, line_size: int) -> None:
+        if self._data_size + line_size > self._max_event:
+            raise EventTooLong

@@ -16,8 +16,10 @@ from pathlib import Path
 
 import certifi
 
+from reasoning_fix.environment import store_variables
+
 # Variables by which a person may have given programs further CAs.
-VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS")
+VARIABLES = store_variables()
 # Where systems keep their own bundle (the list of Go's crypto/x509, root_linux.go and root_bsd.go).
 SYSTEM_BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",

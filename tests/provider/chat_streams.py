@@ -19,9 +19,13 @@ def usage(answer: Answer) -> Event:
         "prompt_tokens": 64,
         "completion_tokens": thought + said,
         "total_tokens": 64 + thought + said,
-        "prompt_tokens_details": {"cached_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": answer.cached},
         "completion_tokens_details": {"reasoning_tokens": thought},
     }
+
+
+def _hits(answer: Answer) -> Event:
+    return {"prompt_cache_hit_tokens": answer.cached, "prompt_cache_miss_tokens": 64 - answer.cached}
 
 
 def function(call: Call) -> Event:
@@ -49,7 +53,7 @@ def _deepseek_stream(head: Event, answer: Answer, include_usage: bool) -> Iterat
             yield event({"tool_calls": [{**named, "function": {"name": part.name, "arguments": ""}}]})
             for half in halves(part.arguments):
                 yield event({"tool_calls": [{"index": number, "function": {"arguments": half}}]})
-    figures = usage(answer) | {"prompt_cache_hit_tokens": 0, "prompt_cache_miss_tokens": 64}
+    figures = usage(answer) | _hits(answer)
     last = {"content": "", "reasoning_content": None}
     if include_usage:
         yield event(last, finish(answer))
@@ -74,7 +78,7 @@ def _kimi_stream(head: Event, answer: Answer, _: bool) -> Iterator[Event]:
             yield event({"tool_calls": [{**named, "function": {"name": part.name, "arguments": ""}}]})
             for half in halves(part.arguments):
                 yield event({"tool_calls": [{"index": number, "function": {"arguments": half}}]})
-    figures = usage(answer) | {"cached_tokens": 0}
+    figures = usage(answer) | {"cached_tokens": answer.cached}
     yield event({}, finish(answer), usage=figures)
     yield {**head, "choices": [], "usage": figures}
 

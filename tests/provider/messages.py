@@ -145,7 +145,8 @@ def _block_events(index: int, part: object, block: Event, ping: bool) -> Iterato
 
 
 def _usage(answer: Answer, family: Family) -> Event:
-    figures: Event = {"input_tokens": 64, "cache_read_input_tokens": 0, "output_tokens": sum(counted(answer))}
+    figures: Event = {"input_tokens": 64 - answer.cached, "cache_read_input_tokens": answer.cached}
+    figures |= {"output_tokens": sum(counted(answer))}
     if family == "kimi":
         return figures | {"output_tokens_details": {"thinking_tokens": counted(answer)[0]}}
     return figures | {"cache_creation_input_tokens": 0, "service_tier": "standard"}

@@ -196,7 +196,7 @@ def _usage(answer: Answer) -> Event:
     thought, said = counted(answer)
     return {
         "input_tokens": 64,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": answer.cached},
         "output_tokens": thought + said,
         "output_tokens_details": {"reasoning_tokens": thought},
         "total_tokens": 64 + thought + said,

@@ -71,7 +71,7 @@ class Simulator:
     """`say`, `answer_raw` and `refuse` script answers, `requests` is what came in, `ledger` what was said.
 
     `settings[host]` makes a host stricter or looser than its rule. All of it lasts until `reset`.
-    A request without a scripted answer gets 599, which no test expects.
+    A request without a scripted answer gets what `improvise` says, or 599, which no test expects.
     """
 
     def __init__(self) -> None:
@@ -90,6 +90,7 @@ class Simulator:
         self.ledger = Ledger()
         self.requests: list[Request] = []
         self.settings: defaultdict[str, Settings] = defaultdict(Settings)
+        self.improvise: Callable[[Asked], Answer] | None = None
         self._script: defaultdict[str | None, deque[Answer | RawAnswer]] = defaultdict(deque)
         # Responses by id, as the items that a request which names one continues.
         self._kept: dict[str, list[Event]] = {}
@@ -103,6 +104,7 @@ class Simulator:
         text: str = "",
         calls: Sequence[tuple[str, str, str]] = (),
         details: Sequence[Event] = (),
+        cached: int = 0,
         conversation: str | None = None,
         pause: float = 0.0,
         cut_after: int | None = None,
@@ -115,7 +117,7 @@ class Simulator:
         if not parts:
             thoughts = () if reasoning is None else (Thought(reasoning),)
             parts = (*thoughts, *((Text(text),) if text else ()), *(Call(*call) for call in calls))
-        answer = Answer(parts, tuple(details), pause, cut_after, hold_open)
+        answer = Answer(parts, tuple(details), cached, pause, cut_after, hold_open)
         self._script[conversation].append(answer)
 
     def answer_raw(
@@ -217,9 +219,9 @@ class Simulator:
             return await self._send_raw(request, asked, writer)
         if (no := refused(asked)) is not None:
             return await self._send_raw(request, plain(no.status, no.body, no.content_type), writer)
-        if not script:
+        if not script and self.improvise is None:
             return await self._send_raw(request, plain(599, b"no answer is scripted"), writer)
-        answer = script.popleft()
+        answer = script.popleft() if script else self.improvise(asked)
         assert isinstance(answer, Answer)
         return await self._say(request, asked, answer, writer)
 

@@ -43,12 +43,14 @@ class Answer(msgspec.Struct, frozen=True):
     """One scripted turn, its parts in the order of the wire; no `Thought` means that the model did not think.
 
     `details` are reasoning_details as they are to be sent, instead of those made from the thoughts.
+    `cached` tokens of the prompt are said to come from the cache.
     `pause` seconds lie between events; `cut_after` events the connection drops; `hold_open` seconds it stays
     open after the last event without the end of the body; `coding` names what `compress` does to the stream.
     """
 
     parts: tuple[Part, ...] = ()
     details: tuple[Event, ...] = ()
+    cached: int = 0
     pause: float = 0.0
     cut_after: int | None = None
     hold_open: float = 0.0

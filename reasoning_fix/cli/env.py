@@ -1,0 +1,146 @@
+"""Print the variables that send programs through the proxy, as lines for a shell to evaluate.
+
+    bash, zsh      eval "$(reasoning-fix env)"
+    fish           reasoning-fix env | source
+    PowerShell     reasoning-fix env | Out-String | Invoke-Expression
+    cmd            for /f "delims=" %i in ('reasoning-fix env') do @%i
+
+With --unset the same lines take them out again, and put back what stood there before. The proxy itself is
+started by `reasoning-fix run` or by the service; without it nothing in that shell reaches the network.
+"""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from reasoning_fix.cli import UsageError
+from reasoning_fix.environment import Values, removal, undone, variables
+from reasoning_fix.running import probe
+from reasoning_fix.running.given import look_ahead
+from reasoning_fix.running.prepared import NotPreparedError, prepare
+
+type Lines = Callable[[str, str | None], str]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--shell", choices=sorted(SHELLS), help="the shell to write for (default: the one that asks)"
+    )
+    parser.add_argument("--unset", action="store_true", help="take the variables out again")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object: name to value, null to remove it"
+    )
+    parser.add_argument(
+        "--port", type=int, help="where the proxy listens (default: config.yaml's, else 8080)"
+    )
+    parser.add_argument(
+        "--confdir", type=Path, metavar="DIR", help="the configuration directory (CA, config.yaml)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    changes: Mapping[str, str | None]
+    if arguments.unset:
+        changes = removal(os.environ)
+    else:
+        person = undone(os.environ)
+        given = look_ahead((), arguments.confdir)
+        address = probe.address(given, arguments.port)
+        try:
+            ready = prepare(given, person)
+        except NotPreparedError as error:
+            raise UsageError(str(error)) from None
+        for remark in ready.remarks:
+            print(f"reasoning-fix: {remark}", file=sys.stderr)
+        ca = ready.authority
+        values = Values(f"http://{address}", ca.certificate, ca.bundle, ready.table.hosts())
+        changes = variables(person, values)
+        if not probe.answers(address, ca.fingerprint):
+            told = f"no proxy with this CA answers at {address} yet; start it with `reasoning-fix run`."
+            print(f"reasoning-fix: {told}", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(changes, indent=2))
+        return 0
+    line = SHELLS[arguments.shell or asking_shell()]
+    for name, value in changes.items():
+        print(line(name, value))
+    return 0
+
+
+# ---- Shells ----------------------------------------------------------------------------------------------
+
+
+def posix(name: str, value: str | None) -> str:
+    """Everything but a single quote stands for itself between single quotes."""
+    return f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}"
+
+
+def fish(name: str, value: str | None) -> str:
+    """Between single quotes only \\ and ' are special.
+
+    https://fishshell.com/docs/current/language.html#quotes
+    """
+    if value is None:
+        return f"set -e {name}"
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"set -gx {name} '{escaped}'"
+
+
+def powershell(name: str, value: str | None) -> str:
+    """A single quote is doubled, and so are the typographic ones, which PowerShell takes for the same.
+
+    https://learn.microsoft.com/powershell/module/microsoft.powershell.core/about/about_quoting_rules
+    """
+    if value is None:
+        return f"Remove-Item Env:{name} -ErrorAction SilentlyContinue"
+    doubled = re.sub("(['‘’‚‛])", r"\1\1", value)
+    return f"$env:{name} = '{doubled}'"
+
+
+def cmd(name: str, value: str | None) -> str:
+    """Quotes around name and value together keep & | < > ^ plain; a value of ours holds no quote itself.
+
+    https://learn.microsoft.com/windows-server/administration/windows-commands/set_1
+    """
+    return f'set "{name}={"" if value is None else value}"'
+
+
+SHELLS: dict[str, Lines] = {"bash": posix, "zsh": posix, "fish": fish, "powershell": powershell, "cmd": cmd}
+_NAMES = {
+    "bash": "bash",
+    "zsh": "zsh",
+    "fish": "fish",
+    "pwsh": "powershell",
+    "powershell": "powershell",
+    "cmd": "cmd",
+}
+
+
+def asking_shell() -> str:
+    """The shell that called us: our parent, else $SHELL; "bash" stands for every shell of that family."""
+    for candidate in (_parent_name(), os.environ.get("SHELL", "")):
+        name = re.split(r"[/\\]", candidate.strip())[-1].lower().removeprefix("-").removesuffix(".exe")
+        if name in _NAMES:
+            return _NAMES[name]
+    if os.name == "nt":
+        return "powershell" if os.environ.get("PSMODULEPATH") else "cmd"
+    return "bash"
+
+
+def _parent_name() -> str:
+    parent = os.getppid()
+    try:
+        return Path(f"/proc/{parent}/comm").read_text("utf-8", "replace")
+    except OSError:
+        pass
+    try:
+        command = ["ps", "-o", "comm=", "-p", str(parent)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""

@@ -1,0 +1,39 @@
+"""What refusals taught: which hosts want or refuse what, of which models, where no table said so.
+
+Each line holds for 14 days and is applied to every request. `reasoning-fix forget --lessons [HOST]` takes it
+back.
+
+Exit codes: 0 done, also where nothing was learned; 2 used wrongly.
+"""
+
+import argparse
+import time
+
+import msgspec
+
+from reasoning_fix.cli import files
+from reasoning_fix.lessons import KEEP_DAYS, Lesson, Lessons
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the lessons as JSON")
+    files.add_store_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the lessons, oldest first; returns the exit code."""
+    lessons = Lessons(files.store(arguments).with_name("lessons.json")).all()
+    if arguments.json:
+        print(msgspec.json.format(msgspec.json.encode(lessons)).decode())
+        return 0
+    for lesson in lessons:
+        print(f"{lesson.text()} ({_since(lesson)})")
+    if not lessons:
+        print("No refusal has taught anything so far.")
+    return 0
+
+
+def _since(lesson: Lesson) -> str:
+    days = KEEP_DAYS - int(max(0, time.time() - lesson.learned) / 86400)
+    since = time.strftime("%Y-%m-%d", time.localtime(lesson.learned))
+    return f"learned {since}, for {days} more day{'' if days == 1 else 's'}"

@@ -1,0 +1,108 @@
+"""What the proxy did: requests, turns restored and filled, refusals, cache hits, clients, day by day.
+
+  reasoning-fix stats                 the last 7 days
+  reasoning-fix stats --days 30       more of them
+  reasoning-fix stats --json          every count, for scripts
+
+The counts lie in a small file beside the store: numbers by day, provider, model and client, and no text. A
+running proxy writes them every few seconds. "cached" is the share of prompt tokens that providers report as
+read from their prompt cache.
+
+Exit codes: 0 done; 1 the file of counts cannot be read; 2 used wrongly.
+"""
+
+import argparse
+import os
+import shutil
+import sqlite3
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from reasoning_fix.cli import files
+from reasoning_fix.store import StoreError, sqlite
+from reasoning_fix.store.sqlite import Measured
+from reasoning_fix.tally import book, counts, tables
+from reasoning_fix.tally.book import Counts
+
+
+class Row(msgspec.Struct, frozen=True):
+    """The counts of one day, provider, model and client, as `--json` prints them."""
+
+    day: str
+    provider: str
+    model: str
+    client: str
+    counts: dict[str, int]
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """What `--json` prints."""
+
+    days: int
+    store: Measured | None
+    totals: dict[str, int]
+    lines: list[Row]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--days", type=files.positive, default=7, metavar="N", help="how many days, with today (default: 7)"
+    )
+    parser.add_argument("--json", action="store_true", help="print every count as JSON")
+    parser.add_argument("--ascii", action="store_true", help="draw bars with plain characters")
+    files.add_store_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the counts; returns the exit code."""
+    store: Path = files.store(arguments)
+    path = store.with_name(book.FILE)
+    try:
+        found = book.since(book.read(path) if path.exists() else {}, arguments.days, time.time())
+    except (sqlite3.Error, StoreError) as error:
+        print(f"reasoning-fix: the counts in {path} cannot be read: {error}.", file=sys.stderr)
+        return 1
+    measured = _measured(store)
+    if arguments.json:
+        print(_json(found, arguments.days, measured))
+        return 0
+    for line in tables.report(found):
+        print(line)
+    if measured is not None:
+        print()
+        print(_described(measured, store))
+    plain = arguments.ascii or not _draws_blocks()
+    bars = tables.chart(found, width=shutil.get_terminal_size().columns - 30, plain=plain)
+    if bars:
+        print("", *bars, sep="\n")
+    return 0
+
+
+def _measured(store: Path) -> Measured | None:
+    try:
+        return sqlite.measure(store) if store.exists() else None
+    except (sqlite3.Error, StoreError):
+        return None
+
+
+def _described(measured: Measured, store: Path) -> str:
+    text = f"store: {measured.turns} turns, {tables.size(measured.bytes)} in {store}"
+    if measured.turns:
+        text += f", the oldest of {counts.day_of(measured.oldest / 1000)}"
+    return text
+
+
+def _json(found: Counts, days: int, measured: Measured | None) -> str:
+    rows = [Row(*line, counts=dict(sorted(some.items()))) for line, some in sorted(found.items())]
+    totals = tables.totals(found)
+    shown = Shown(days, measured, {name: totals[name] for name in (*counts.NAMES, *sorted(totals))}, rows)
+    return msgspec.json.format(msgspec.json.encode(shown)).decode()
+
+
+def _draws_blocks() -> bool:
+    """Whether the output is a terminal that can show block characters."""
+    encoding = (getattr(sys.stdout, "encoding", "") or "").lower().replace("-", "")
+    return sys.stdout.isatty() and encoding == "utf8" and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,1 @@
+"""What a person sees of a flow: a chat exchange as a readable transcript, and the view that shows it."""

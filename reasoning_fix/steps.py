@@ -1,0 +1,127 @@
+"""What a command does to the machine, as values: shown before (`--dry-run`), then done in order."""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+_SECONDS = 60.0
+_NOT_FOUND = 127
+
+
+class Done(msgspec.Struct, frozen=True):
+    """How a program ended. `text` is its output, `error` what it complained of."""
+
+    code: int
+    text: str = ""
+    error: str = ""
+
+    @property
+    def complaint(self) -> str:
+        return self.error.strip() or self.text.strip() or f"it ended with exit code {self.code}"
+
+
+type Run = Callable[[Sequence[str]], Done]
+
+
+class Write(msgspec.Struct, frozen=True):
+    """A file with this content, in place of what was there."""
+
+    path: Path
+    content: bytes
+
+
+class Delete(msgspec.Struct, frozen=True):
+    """No file at this path."""
+
+    path: Path
+
+
+class Command(msgspec.Struct, frozen=True):
+    """A program to run. Where `may_fail`, its failure says only that there was nothing to do."""
+
+    argv: tuple[str, ...]
+    may_fail: bool = False
+
+
+type Step = Write | Delete | Command
+
+
+class StepError(Exception):
+    """A step could not be done; the text names it and what its program said."""
+
+
+def run(argv: Sequence[str]) -> Done:
+    """Run a program to its end, at most a minute; a missing one ends with 127, as in a shell."""
+    try:
+        ended = subprocess.run(
+            list(argv), capture_output=True, timeout=_SECONDS, check=False, stdin=subprocess.DEVNULL
+        )
+    except FileNotFoundError:
+        return Done(_NOT_FOUND, "", f"{argv[0]} is not installed")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Done(126, "", str(error))
+    return Done(
+        ended.returncode, ended.stdout.decode(errors="replace"), ended.stderr.decode(errors="replace")
+    )
+
+
+def perform(steps: Sequence[Step], run: Run = run) -> None:
+    """Do the steps in order, saying nothing. Raises StepError at the first that cannot be done."""
+    for step in steps:
+        if isinstance(step, Command):
+            ended = run(step.argv)
+            if ended.code and not step.may_fail:
+                raise StepError(f"`{shown(step.argv)}` failed: {ended.complaint}")
+        else:
+            try:
+                if isinstance(step, Write):
+                    write_atomically(step.path, step.content)
+                else:
+                    step.path.unlink(missing_ok=True)
+            except OSError as error:
+                raise StepError(f"{step.path} cannot be changed: {error.strerror or error}") from error
+
+
+def describe(steps: Sequence[Step], with_content: bool = True) -> str:
+    """The steps as a person reads them."""
+    lines = []
+    for step in steps:
+        if isinstance(step, Command):
+            lines.append(f"run     {shown(step.argv)}")
+        elif isinstance(step, Delete):
+            lines.append(f"delete  {step.path}")
+        else:
+            lines.append(f"write   {step.path}")
+            if with_content:
+                lines += [f"    {line}" for line in step.content.decode(_encoding(step.content)).splitlines()]
+    return "\n".join(lines)
+
+
+def shown(argv: Sequence[str]) -> str:
+    """A command as it is typed into this platform's shell."""
+    return subprocess.list2cmdline(argv) if sys.platform == "win32" else shlex.join(argv)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Whole or not at all, also after a power cut; readable by nobody else."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def _encoding(content: bytes) -> str:
+    return "utf-16" if content.startswith(b"\xff\xfe") else "utf-8"

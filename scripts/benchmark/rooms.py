@@ -1,0 +1,51 @@
+"""The package's rooms in this process, without a proxy. The only place that knows their signatures."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from reasoning_fix import providers
+from reasoning_fix.fallback import Wishes
+from reasoning_fix.lessons import Lessons
+from reasoning_fix.recording import Exchange, Tap
+from reasoning_fix.restoring import Caller, Restored, restore
+from reasoning_fix.store import Store
+from reasoning_fix.store.sealing import Installation
+from reasoning_fix.store.sqlite import open_store
+
+HOST = "api.deepseek.com"
+
+
+class Rooms:
+    """The default store in a directory, and one caller."""
+
+    def __init__(self, directory: Path) -> None:
+        self._table = providers.load()
+        provider = self._table.provider(HOST)
+        assert provider is not None
+        self._store: Store = open_store(directory / "turns.sqlite3")
+        scope = Installation(b"s" * 32).scope("sk-bench")
+        self._caller = Caller(scope, provider, provider.endpoints[0], HOST, "")
+        self._lessons = Lessons(directory / "lessons.json")
+
+    def restore(self, body: bytes) -> bytes:
+        """The request as it goes to the provider."""
+        restored = self._restored(body)
+        return body if restored.body is None else restored.body
+
+    def record(self, chunks: Iterable[bytes], coding: str = "", streamed: bool = True) -> None:
+        """An answer that passes by."""
+        tap = Tap(self._exchange(), coding, streamed, None)
+        for chunk in chunks:
+            tap(chunk)
+        tap(b"")
+
+    def _exchange(self) -> Exchange:
+        body = json.dumps({"model": "deepseek-v4-pro", "messages": [{"role": "user", "content": "go"}]})
+        return self._restored(body.encode()).exchange
+
+    def _restored(self, body: bytes) -> Restored:
+        return restore(body, self._caller, self._table, self._store, Wishes(), self._lessons)
+
+    def close(self) -> None:
+        self._store.close()

@@ -1,0 +1,263 @@
+"""The rows of the budget: what is run, how often, and what is divided by what."""
+
+import gc
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from scripts.benchmark.conversation import Conversation
+from scripts.benchmark.figures import Cost, Figure, costs
+from scripts.benchmark.provider import event, thought
+from scripts.benchmark.rooms import Rooms
+from scripts.benchmark.setting import Kind, Setting, cpu_seconds, resident_megabytes
+
+MEGABYTE = 1_000_000
+
+
+# ---- Through mitmdump ------------------------------------------------------------------------------------
+
+
+def stream(setting: Setting, rounds: int) -> list[Figure]:
+    times = 4
+    kinds = [setting.addon, setting.pass_through]
+    took: list[list[float]] = []
+    used: list[list[float]] = []
+    for number in range(rounds + 1):
+        pair = [_streamed(setting, kind, times) for kind in _turned(kinds, number)]
+        if number:
+            took.append([seconds for seconds, _ in _turned(pair, number)])
+            used.append([cpu for _, cpu in _turned(pair, number)])
+    made = f"{1e6 * statistics.median(pair[1] for pair in took) / times / 2000:.0f} us per chunk"
+    figures = [Figure("stream of 2,000 chunks: time", [a / b for a, b in took], 1.15, note=made)]
+    cpu = [a / b for a, b in used if a and b]
+    return [*figures, Figure("stream of 2,000 chunks: CPU", cpu, 1.15, note="of the proxy's process")]
+
+
+def _streamed(setting: Setting, kind: Kind, times: int) -> tuple[float, float]:
+    before = cpu_seconds(kind.pid)
+    seconds: float = setting.do("stream", kind, times=times)
+    after = cpu_seconds(kind.pid)
+    return seconds, 0.0 if before is None or after is None else after - before
+
+
+def first_byte(setting: Setting, rounds: int) -> list[Figure]:
+    ratios, floors, extra = [], [], []
+    for number in range(rounds + 1):
+        kinds = _turned([setting.addon, setting.pass_through], number)
+        pair = [statistics.median(setting.do("first_byte", kind, times=40)) for kind in kinds]
+        ours, theirs = _turned(pair, number)
+        if number:
+            ratios.append(ours / theirs)
+            floors.append(theirs)
+            extra.append(ours - theirs)
+    floor, more = statistics.median(floors), statistics.median(extra)
+    made = f"{1e3 * floor:.2f} ms and {1e3 * more:+.2f} ms, by a provider that answers at once"
+    return [Figure("first byte of a stream", ratios, 1.05, note=made)]
+
+
+def small(setting: Setting, rounds: int) -> list[Figure]:
+    figures = []
+    for connections in (1, 8):
+        rates: list[list[float]] = []
+        used: list[list[float]] = []
+        for number in range(rounds + 1):
+            kinds = _turned([setting.addon, setting.bare], number)
+            pair = _turned([_conversed(setting, kind, connections) for kind in kinds], number)
+            if number:
+                rates.append([rate for rate, _ in pair])
+                used.append([cpu for _, cpu in pair])
+        what = f"small requests, {connections} connection{'s' * (connections > 1)}"
+        made = f"of {statistics.median(pair[1] for pair in rates):.0f} a second"
+        figures.append(Figure(what, [a / b for a, b in rates], 0.95, at_least=True, note=made))
+        # The same where the machine has other things to do: what a second of the proxy's CPU is good for.
+        spared = [theirs / ours for ours, theirs in used if ours and theirs]
+        figures.append(Figure(f"{what}: CPU", spared, 0.95, at_least=True, note="requests per CPU second"))
+    return figures
+
+
+def _conversed(setting: Setting, kind: Kind, connections: int) -> tuple[float, float]:
+    before = cpu_seconds(kind.pid)
+    restored = kind is setting.addon
+    rate: float = setting.do("small", kind, connections=connections, times=80, restored=restored)
+    after = cpu_seconds(kind.pid)
+    return rate, 0.0 if before is None or after is None else after - before
+
+
+def delay(setting: Setting, rounds: int) -> list[Figure]:
+    conversation = Conversation(2000, 10 * MEGABYTE)
+    sent, complete = setting.home / "sent.json", setting.home / "complete.json"
+    sent.write_bytes(conversation.sent)
+    complete.write_bytes(conversation.complete)
+    kinds = [setting.addon, setting.pass_through]
+    for kind in kinds:
+        setting.do("teach", kind, body=str(complete))
+    ratios, floors, large = [], [], []
+    for number in range(rounds + 1):
+        pair = [
+            setting.do(
+                "delays",
+                kind,
+                streams=4,
+                seconds=2.0,
+                body=str(sent),
+                large=4,
+                restored=kind is setting.addon,
+            )
+            for kind in _turned(kinds, number)
+        ]
+        if number:
+            ours, theirs = _turned(pair, number)
+            high = [statistics.quantiles(one["delays"], n=100)[98] for one in (ours, theirs)]
+            ratios.append(high[0] / high[1])
+            floors.append(high[1])
+            large.append([statistics.median(one["large"]) for one in (ours, theirs)])
+    took = [1e3 * statistics.median(pair[i] for pair in large) for i in (0, 1)]
+    floor = 1e3 * statistics.median(floors)
+    made = f"of {floor:.0f} ms; the request itself {took[0]:.0f} against {took[1]:.0f} ms"
+    return [Figure("other streams' delay at a 10 MB request, p99", ratios, 1.5, note=made)]
+
+
+def memory(setting: Setting, rounds: int) -> list[Figure]:
+    """10,000 recorded turns, of them 5,000 restored in a later request, after a first 1,000."""
+    del rounds
+    kind = setting.fresh()
+    sizes = []
+    for conversations in (500, 5000):
+        setting.do("small", kind, connections=8, times=conversations, restored=True)
+        sizes.append(resident_megabytes(kind.pid))
+    return [
+        Figure(
+            "memory over 10,000 turns",
+            [sizes[1] - sizes[0]],
+            10,
+            unit=" MB",
+            note=f"from {sizes[0]:.0f} MB, 5,000 restored requests",
+        )
+    ]
+
+
+# ---- In this process -------------------------------------------------------------------------------------
+
+
+def restore(home: Path, rounds: int) -> list[Figure]:
+    """Complete work: rooms that remember nothing yet, opened anew for every round on a store that does.
+
+    Then the usual case: each request of a conversation after the one before it.
+    """
+    figures = []
+    each: list[list[float]] = []
+    for turns, size in ((200, MEGABYTE), (2000, 10 * MEGABYTE)):
+        conversation = Conversation(turns, size)
+        directory = _taught(home / f"restore-{turns}", conversation)
+        what = f"{turns:,} turns, {size // MEGABYTE} MB"
+        pairs = [_beside_json(Rooms(directory), conversation.sent) for _ in range(rounds * 2)]
+        figures.append(_figure(f"restore {what}", pairs, 0.8))
+        each.append([ours / len(conversation.sent) for ours, _ in pairs])
+        rooms = Rooms(directory)
+        bodies = [conversation.before(rounds - number) for number in range(rounds + 1)]
+        pairs = [_beside_json(rooms, body, close=False) for body in bodies][1:]
+        figures.append(_figure(f"restore {what}, as it grows", pairs, 0.8))
+        rooms.close()
+    growth = [large / small for small, large in zip(*each, strict=True)]
+    return [*figures, Figure("restore, 1 MB to 10 MB: time per byte", growth, 1.15)]
+
+
+def idle(home: Path, rounds: int) -> list[Figure]:
+    """Requests with nothing to restore: the client sent all reasoning itself, or there are no turns."""
+    conversation = Conversation(200, MEGABYTE)
+    directory = _taught(home / "idle", conversation)
+    figures = []
+    for what, body in (("all there", conversation.complete), ("no turns", conversation.plain)):
+        rooms = Rooms(directory)
+        if rooms.restore(body) != body:
+            raise RuntimeError(f"a request with nothing to restore ({what}) was changed")
+        rooms.close()
+        pairs = [_beside_json(Rooms(directory), body) for _ in range(rounds * 2)]
+        figures.append(_figure(f"nothing to restore, 1 MB, {what}", pairs, 0.4))
+    return figures
+
+
+def size(home: Path, rounds: int) -> list[Cost]:
+    found = []
+    for messages in (200, 2_000, 20_000):
+        conversation = Conversation(messages // 2, messages * 1000)
+        directory = _taught(home / f"size-{messages}", conversation)
+        often = 2 if messages > 10_000 else rounds
+        seconds = min(_beside_json(Rooms(directory), conversation.sent)[0] for _ in range(often))
+        found.append((f"{messages:,} messages", float(messages), seconds))
+    rows = costs("restore, 1 KB a message", found)
+    rooms = Rooms(home / "size-200")
+    for what, pieces in (("one event, 5 KB a piece", _one_event), ("tiny events, one a chunk", _tiny_events)):
+        found = []
+        for count in (100, 1_000) if pieces is _one_event else (1_000, 10_000, 100_000):
+            chunks = pieces(count)
+            seconds = _least(lambda chunks=chunks: rooms.record(chunks), min(rounds, 3))  # type: ignore[misc]
+            found.append((f"{count:,} pieces", float(count), seconds))
+        rows += costs(what, found)
+    rooms.close()
+    return rows
+
+
+def _one_event(pieces: int) -> list[bytes]:
+    body = event(thought("thought " * (pieces * 5000 // 8)))
+    return [body[i : i + 5000] for i in range(0, len(body), 5000)] + [event({"content": "."}, "stop")]
+
+
+def _tiny_events(count: int) -> list[bytes]:
+    one = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
+    return [one] * count + [event({"content": "."}, "stop"), b"data: [DONE]\n\n"]
+
+
+def _taught(directory: Path, conversation: Conversation) -> Path:
+    """Put a conversation on record, and see that its reasoning really comes back."""
+    directory.mkdir(parents=True)
+    rooms = Rooms(directory)
+    rooms.restore(conversation.complete)
+    restored = len(rooms.restore(conversation.sent))
+    rooms.close()
+    if restored != len(conversation.complete):
+        raise RuntimeError(f"restored {restored} bytes where {len(conversation.complete)} were on record")
+    return directory
+
+
+def _beside_json(rooms: Rooms, body: bytes, close: bool = True) -> tuple[float, float]:
+    """Seconds of CPU for restoring a body, and for json to read and write it."""
+    theirs = _seconds(lambda: json.dumps(json.loads(body)))
+    ours = _seconds(lambda: rooms.restore(body))
+    if close:
+        rooms.close()
+    return ours, theirs
+
+
+def _figure(what: str, pairs: list[tuple[float, float]], budget: float) -> Figure:
+    ours, theirs = (1e3 * statistics.median(pair[i] for pair in pairs) for i in (0, 1))
+    return Figure(what, [a / b for a, b in pairs], budget, note=f"{ours:.2f} of {theirs:.2f} ms")
+
+
+def _least(work: Callable[[], object], times: int) -> float:
+    return min(_seconds(work) for _ in range(times))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    gc.collect()
+    began = time.thread_time()
+    work()
+    return time.thread_time() - began
+
+
+def _turned[Item](pair: list[Item], number: int) -> list[Item]:
+    """In every other round the other one goes first; applied twice it gives the pair as it was."""
+    return pair[::-1] if number % 2 else pair
+
+
+THROUGH_MITMDUMP = {
+    "stream": stream,
+    "first-byte": first_byte,
+    "small": small,
+    "delay": delay,
+    "memory": memory,
+}
+IN_PROCESS = {"restore": restore, "idle": idle}
+COSTS = {"size": size}
