@@ -532,9 +532,13 @@ def secret_flow() -> http.HTTPFlow:
     made.comment = "a comment of canary"
     made.metadata["canary"] = "canary"
     made.metadata[notes.KEY] = {
-        "model": "deepseek-flash",
+        "model": "canary of somebody",
         "turns": [[3, "canary, of 7!", "", 0]],
         "refused": "CANARY",
+        "changed": ["canary value!", "temperature"],
+        "lessons": [["missing", "Canary 7"], ["missing", " "]],
+        "wishes": ["Canary!", "canary", False],
+        "evidence": {"Canary": 1},
     }
     made.client_conn.peername = ("203.0.113.77", 55555)
     made.server_conn.peername = ("198.51.100.99", 443)
@@ -572,6 +576,8 @@ def test_nothing_private_is_left_in_the_file(tmp_path: Path, capsys: pytest.Capt
     assert body["tools"][0]["function"]["parameters"]["properties"].keys() == {"city"}
     assert one.request.query["beta"] == "true" and set(one.request.query.keys()) >= {"api_key", "beta"}
     assert b'"total_tokens":12345' in (one.response.content or b"")
+    noted = notes.read(one.metadata)
+    assert noted is not None and noted.changed == ["temperature"] and noted.lessons == [("missing", " ")]
     assert one.response.headers.fields == ((b"content-type", b"text/event-stream"),)
 
 
