@@ -220,7 +220,12 @@ def _wishes(given: Notes) -> tuple[str, str, bool] | None:
         return None
     mode, disable, split = given.wishes
     mode = mode if mode in fallback.MODES else fallback.AUTO
-    return mode, re.escape(given.model) if disable and _find(disable, given.model) else "", split
+    return mode, _every(given.model) if disable and _find(disable, given.model) else "", split
+
+
+def _every(model: str) -> str:
+    """A pattern for this model; for every model where its name is none."""
+    return re.escape(model) if _MODEL.fullmatch(model) else "."
 
 
 def _find(pattern: str, text: str) -> bool:
