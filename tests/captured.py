@@ -159,3 +159,16 @@ def agrees(match: Match) -> None:
     assert len(statuses) == len(match.request.verdicts), (statuses, match.request.verdicts)
     for status, verdict in zip(statuses, match.request.verdicts, strict=True):
         assert verdict in FITTING[status], (status, verdict, told.lines())
+
+
+def told(played: Replay) -> list[Any]:
+    """All that a replay says, without texts."""
+    return [
+        (
+            one.answer,
+            one.explanation.untouched,
+            one.explanation.done,
+            [(t.status, t.evidence, t.why, t.on_record, t.candidates, t.ties) for t in one.explanation.turns],
+        )
+        for one in played.requests
+    ]

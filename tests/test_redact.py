@@ -23,10 +23,10 @@ from reasoning_fix.redacting.documents import Document
 from reasoning_fix.redacting.flows import redact
 from reasoning_fix.redacting.stand_ins import StandIns, respelled
 from reasoning_fix.refusals import recognise
-from reasoning_fix.replaying import Replay, replay
+from reasoning_fix.replaying import replay
 from reasoning_fix.turns import Call, canonical_arguments, counts_up
 from tests import test_dialects_end_to_end, test_end_to_end
-from tests.captured import Studio, write
+from tests.captured import Studio, told, write
 from tests.provider.providers import DEEPSEEK, GLM, KIMI, MINIMAX, OPENROUTER, ZEN, Provider
 from tests.provider.refusals import DIALECTS
 from tests.provider.settings import Settings
@@ -378,19 +378,6 @@ class Chatter:
                 return history[:-1]
 
 
-def told(played: Replay) -> list[Any]:
-    """All that a replay says, without texts."""
-    return [
-        (
-            one.answer,
-            one.explanation.untouched,
-            one.explanation.done,
-            [(t.status, t.evidence, t.why, t.on_record, t.candidates, t.ties) for t in one.explanation.turns],
-        )
-        for one in played.requests
-    ]
-
-
 def chatter(seed: int) -> list[flow.Flow]:
     made = Chatter(seed)
     for _ in range(4):
@@ -545,9 +532,13 @@ def secret_flow() -> http.HTTPFlow:
     made.comment = "a comment of canary"
     made.metadata["canary"] = "canary"
     made.metadata[notes.KEY] = {
-        "model": "deepseek-flash",
+        "model": "canary of somebody",
         "turns": [[3, "canary, of 7!", "", 0]],
         "refused": "CANARY",
+        "changed": ["canary value!", "temperature"],
+        "lessons": [["missing", "Canary 7"], ["missing", " "]],
+        "wishes": ["Canary!", "canary", False],
+        "evidence": {"Canary": 1},
     }
     made.client_conn.peername = ("203.0.113.77", 55555)
     made.server_conn.peername = ("198.51.100.99", 443)
@@ -585,6 +576,8 @@ def test_nothing_private_is_left_in_the_file(tmp_path: Path, capsys: pytest.Capt
     assert body["tools"][0]["function"]["parameters"]["properties"].keys() == {"city"}
     assert one.request.query["beta"] == "true" and set(one.request.query.keys()) >= {"api_key", "beta"}
     assert b'"total_tokens":12345' in (one.response.content or b"")
+    noted = notes.read(one.metadata)
+    assert noted is not None and noted.changed == ["temperature"] and noted.lessons == [("missing", " ")]
     assert one.response.headers.fields == ((b"content-type", b"text/event-stream"),)
 
 

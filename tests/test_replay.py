@@ -10,9 +10,10 @@ from mitmproxy import flow, http
 
 from reasoning_fix import captures, cli, notes, providers
 from reasoning_fix.captures import CaptureError
+from reasoning_fix.redacting.flows import redact
 from reasoning_fix.replaying import replay
 from tests import test_dialects_end_to_end, test_end_to_end
-from tests.captured import Studio, agrees, play, scenarios, write
+from tests.captured import Studio, agrees, play, scenarios, told, write
 from tests.provider.simulator import Simulator
 
 # They are about connections, disks or time, and capture no chat request or hundreds of them.
@@ -47,6 +48,8 @@ def test_a_replay_agrees_with_what_was_sent(
         if match.body is not None and b"not on record" not in match.body:
             assert match.body == match.flow.request.content
     assert played.summary.differing == 0
+    # And it can be shared: a copy without texts says the same.
+    assert told(replay(redact(captured.flows, captured.table).flows, captured.table)) == told(played)
 
 
 # ---- What the file says, and what it does not --------------------------------------------------------------

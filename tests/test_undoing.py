@@ -99,7 +99,7 @@ def test_what_went_out_says_again_what_came(
     assert restored.report.before is not None and restored.body != body
     noted = notes.written(restored.report, caller.endpoint, scene.wishes)
     was = notes.read({notes.KEY: noted})
-    assert was is not None and was.before == restored.report.before and was.changed
+    assert was is not None and was.before == restored.report.before and was.altered
     dialect = caller.endpoint.dialect
     back = undone(restored.body, dialect, restored.report.before)
     assert back is not None

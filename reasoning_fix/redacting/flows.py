@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 from mitmproxy import connection, flow, http
 
-from reasoning_fix import callers, captures, notes
+from reasoning_fix import callers, captures, fallback, notes
 from reasoning_fix.captures import Asked
 from reasoning_fix.notes import Notes
 from reasoning_fix.providers import Table
@@ -24,6 +24,8 @@ _AGENT_TOKEN = re.compile(r"[0-9A-Za-z]{16,}|[^\s/;()]*@[^\s/;()]*")
 _LONGEST_AGENT = 200
 _PLAIN_QUERIES = ("beta", "api-version", "stream")
 _QUERIES = (*_PLAIN_QUERIES, "key", "api_key", "api-key", "token", "access_token")
+_PARAMETER = re.compile(r"[a-z_]{0,40}")
+_MODEL = re.compile(r"[\w./:+@-]{0,80}")
 _NOTED_WORD = re.compile(r"[a-z -]{0,30}")
 _KIND = re.compile(r"[a-z]+/[a-z0-9.+-]+")
 _PATH_PART = re.compile(r"(?=[^/]*\d)[0-9A-Za-z_-]{12,}")
@@ -72,7 +74,7 @@ class _Maker:
         if given.error is not None:
             made.error = flow.Error("the connection was cut", given.error.timestamp)
         if one.notes is not None:
-            made.metadata[notes.KEY] = _noted(one.notes, altered=one.altered)
+            made.metadata[notes.KEY] = _noted(one.notes, one.altered, self.table)
         return made
 
     def _request(self, one: Asked, host: str) -> http.Request:
@@ -179,7 +181,7 @@ def _decoded(response: http.Response, complete: bool) -> bytes | None:
         return None
 
 
-def _noted(given: Notes, altered: bool) -> dict[str, object]:
+def _noted(given: Notes, altered: bool, table: Table) -> dict[str, object]:
     """What the notes count and say in words of ours."""
     kept = msgspec.structs.replace(
         given,
@@ -187,12 +189,25 @@ def _noted(given: Notes, altered: bool) -> dict[str, object]:
         evidence={_word(way): count for way, count in given.evidence.items()},
         turns=[(index, _word(status), _word(way), time) for index, status, way, time in given.turns],
         refused=_word(given.refused.replace("_", " ")).replace(" ", "_"),
+        changed=[name for name in given.changed if _PARAMETER.fullmatch(name)],
+        lessons=[
+            (means, detail)
+            for means, detail in given.lessons
+            if _PARAMETER.fullmatch(means) and _is_known(detail, table)
+        ],
+        model=given.model if _MODEL.fullmatch(given.model) else "",
         wishes=_wishes(given),
         before_turns=None,
         before_settings=None,
         as_sent=not altered,
     )
     return notes.plain(kept)
+
+
+def _is_known(detail: str, table: Table) -> bool:
+    """Whether what a lesson is about is a parameter, a field or a placeholder of the table."""
+    known = detail == table.stand_in or table.is_placeholder(detail)
+    return known or _PARAMETER.fullmatch(detail) is not None
 
 
 def _word(text: str) -> str:
@@ -204,7 +219,13 @@ def _wishes(given: Notes) -> tuple[str, str, bool] | None:
     if given.wishes is None:
         return None
     mode, disable, split = given.wishes
-    return mode, re.escape(given.model) if disable and _find(disable, given.model) else "", split
+    mode = mode if mode in fallback.MODES else fallback.AUTO
+    return mode, _every(given.model) if disable and _find(disable, given.model) else "", split
+
+
+def _every(model: str) -> str:
+    """A pattern for this model; for every model where its name is none."""
+    return re.escape(model) if _MODEL.fullmatch(model) else "."
 
 
 def _find(pattern: str, text: str) -> bool:
