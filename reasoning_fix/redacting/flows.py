@@ -74,7 +74,7 @@ class _Maker:
         if given.error is not None:
             made.error = flow.Error("the connection was cut", given.error.timestamp)
         if one.notes is not None:
-            made.metadata[notes.KEY] = _noted(one.notes, one.altered, self.table)
+            made.metadata[notes.KEY] = _noted(one.notes, one.altered, one.body, self.table)
         return made
 
     def _request(self, one: Asked, host: str) -> http.Request:
@@ -181,7 +181,7 @@ def _decoded(response: http.Response, complete: bool) -> bytes | None:
         return None
 
 
-def _noted(given: Notes, altered: bool, table: Table) -> dict[str, object]:
+def _noted(given: Notes, altered: bool, body: bytes, table: Table) -> dict[str, object]:
     """What the notes count and say in words of ours."""
     kept = msgspec.structs.replace(
         given,
@@ -196,7 +196,7 @@ def _noted(given: Notes, altered: bool, table: Table) -> dict[str, object]:
             if _PARAMETER.fullmatch(means) and _is_known(detail, table)
         ],
         model=given.model if _MODEL.fullmatch(given.model) else "",
-        wishes=_wishes(given),
+        wishes=_wishes(given, _model(body)),
         before_turns=None,
         before_settings=None,
         as_sent=not altered,
@@ -214,18 +214,25 @@ def _word(text: str) -> str:
     return text if _NOTED_WORD.fullmatch(text) else ""
 
 
-def _wishes(given: Notes) -> tuple[str, str, bool] | None:
+def _wishes(given: Notes, model: str) -> tuple[str, str, bool] | None:
     """The options, with this request's model in place of the models that a person named."""
     if given.wishes is None:
         return None
     mode, disable, split = given.wishes
     mode = mode if mode in fallback.MODES else fallback.AUTO
-    return mode, _every(given.model) if disable and _find(disable, given.model) else "", split
+    return mode, re.escape(model) if disable and _find(disable, model) else "", split
 
 
-def _every(model: str) -> str:
-    """A pattern for this model; for every model where its name is none."""
-    return re.escape(model) if _MODEL.fullmatch(model) else "."
+class _Named(msgspec.Struct):
+    model: str = ""
+
+
+def _model(body: bytes) -> str:
+    """The model that a request names, which stays in it."""
+    try:
+        return msgspec.json.decode(body, type=_Named).model
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return ""
 
 
 def _find(pattern: str, text: str) -> bool:
