@@ -313,7 +313,9 @@ def test_damage_while_running_is_set_aside(
     store = SqliteStore(path)
     assert eventually(lambda: len(store.at(SCOPE, [mark("place")])) == 100)
     damage(path)
-    store._connection.execute("PRAGMA shrink_memory").fetchall()
+    # The maintenance thread may be about to set it aside: the connection belongs to whoever holds the lock.
+    with store._lock:
+        store._connection.execute("PRAGMA shrink_memory").fetchall()
     if noticed_by == "put":
         store.put(SCOPE, [record()])
         assert names(store.at(SCOPE, [mark("place")])) == ["one"]
