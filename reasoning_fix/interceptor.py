@@ -23,8 +23,9 @@ from reasoning_fix.provider_rows import Endpoint
 from reasoning_fix.providers import Provider, Table
 from reasoning_fix.recording import Tap
 from reasoning_fix.refusals import STATUSES
+from reasoning_fix.remembering import Memory
 from reasoning_fix.repairing import Sent, repair, resent
-from reasoning_fix.restoring import Caller, Report, restore
+from reasoning_fix.restoring import Caller, Remembering, Report, restore
 from reasoning_fix.store import Store, StoreError
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation
@@ -57,6 +58,7 @@ class Interceptor:
         self._store: Store | None = None
         self._installation: Installation | None = None
         self._lessons = Lessons(None)
+        self._memory: Remembering = Memory()
         self._decrypt_all = False
 
     def load(self, loader: Loader) -> None:
@@ -264,8 +266,8 @@ class Interceptor:
         wishes = Wishes(
             ctx.options.reasoning_fallback, ctx.options.reasoning_disable, ctx.options.reasoning_split
         )
-        restored = restore(body, caller, self._table, self._store, wishes, self._lessons)
-        _sent[flow] = Sent(caller, body, restored, self._store, wishes)
+        restored = restore(body, caller, self._table, self._store, wishes, self._lessons, memory=self._memory)
+        _sent[flow] = Sent(caller, body, restored, self._store, wishes, self._memory)
         _note(flow, restored.report, endpoint)
         if restored.body is not None:
             flow.request.content = restored.body
@@ -299,6 +301,7 @@ class Interceptor:
     @command.command("reasoning_fix.forget")  # type: ignore[untyped-decorator]
     def forget(self, host: str = "") -> None:
         """Forget what refusals taught about a host, or about all of them."""
+        self._memory.clear()
         count = self._lessons.forget(host)
         logger.log(ALERT, "Forgot %d lesson%s.", count, "" if count == 1 else "s")
 
@@ -324,6 +327,7 @@ class Interceptor:
         self._lessons = Lessons(None if path is None else path.with_name("lessons.json"))
 
     def _close(self) -> None:
+        self._memory.clear()
         if self._store is not None:
             self._store.close()
             self._store = None

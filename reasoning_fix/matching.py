@@ -5,10 +5,13 @@ Evidence, strongest first: the same context before it and the same turn; the sam
 agree; the same turn with a neighbour that agrees; the same, distinctive turn that is on record once. Anything
 weaker is no match: a placeholder does less harm than another turn's thoughts.
 
+What is decided depends on the records that fit and on what came before, not on how or in which order they
+were looked up: so a history can be matched in two goes (`Last`), as remembering.py does.
+
 Contexts heal: where a client altered a turn (trimmed, split, reasoning moved into the text) that was
 recognised all the same, the context of the turns after it goes on with the turn as recorded. Nothing here
-does I/O of its own: `Lookup` is handed in. Lookups are batched: one for the places, and a second one only
-where a turn has no place on record. O(turns + candidates).
+does I/O of its own: `Lookup` is handed in. Lookups are batched: one for the places, a second one only
+where a turn has no place on record, and one for each context that healed on the way. O(turns + candidates).
 """
 
 from collections import defaultdict
@@ -77,31 +80,87 @@ class Conversation(msgspec.Struct, frozen=True):
 
 
 class Matching(msgspec.Struct):
-    """A verdict per slot (None: no match), and where an answer to this request will stand."""
+    """A verdict per slot (None: no match), and where an answer to this request will stand.
+
+    `tied` are slots for which several records with different reasonings were candidates.
+    """
 
     verdicts: list[Verdict | None]
     contexts: list[bytes]
+    tied: set[int]
     context_after: bytes
     parent: bytes
     thread: bytes
 
+    def is_settled(self, position: int, slot: Slot, verdict: Verdict | None, marks: Fingerprints) -> bool:
+        """Whether nothing that follows in a history can change this verdict, nor it anything but the context
+        and the last turn of what follows: one whole turn as it was recorded, without a rival.
+        """
+        if verdict is None or verdict.part or len(verdict.records) != 1 or position in self.tied:
+            return False
+        record = verdict.records[0]
+        if record.turn != slot.turn:
+            return False
+        if verdict.evidence == BY_ID:
+            return True
+        return verdict.evidence == BY_CONTEXT and record.place == marks.place(
+            self.contexts[position], slot.turn
+        )
 
-def match(history: History, marks: Fingerprints, lookup: Lookup, conversation: Conversation) -> Matching:
-    """Match every turn of a history."""
-    return _Matcher(history, marks, lookup, conversation).run()
+
+class Last(msgspec.Struct, frozen=True):
+    """The last turn of a history's first part, which was matched before and is settled throughout.
+
+    `record` needs its key and thread only; `evidence` is what it was recognised by, `used` says whether the
+    first part has used a record.
+    """
+
+    context: bytes
+    turn: bytes
+    record: Record
+    evidence: str
+    used: Callable[[bytes], bool]
+
+
+class Contradiction(Exception):
+    """What follows claims a record that the first part of the history has used: match it as one."""
+
+
+def match(
+    history: History,
+    marks: Fingerprints,
+    lookup: Lookup,
+    conversation: Conversation,
+    last: Last | None = None,
+) -> Matching:
+    """Match every turn of a history, or of what follows after `last`.
+
+    Raises Contradiction where it could come out otherwise than for the whole history.
+    """
+    return _Matcher(history, marks, lookup, conversation, last).run()
 
 
 class _Matcher:
+    """With `last` given, it is the first slot; it is settled, and only its neighbours look at it."""
+
     def __init__(
-        self, history: History, marks: Fingerprints, lookup: Lookup, conversation: Conversation
+        self,
+        history: History,
+        marks: Fingerprints,
+        lookup: Lookup,
+        conversation: Conversation,
+        last: Last | None,
     ) -> None:
         self.history = history
-        self.slots = history.slots
+        self.last = last
+        self.slots = history.slots if last is None else [_stand_in(last), *history.slots]
         self.marks = marks
         self.lookup = lookup
         self.conversation = conversation
         self.verdicts: list[Verdict | None] = [None] * len(self.slots)
         self.contexts: list[bytes] = [NONE] * len(self.slots)
+        self.tied: set[int] = set()
+        self.asked: set[bytes] = set()
         self.used: set[bytes] = set()
         self.pool: dict[bytes, Record] = {}
         self.by_place: dict[bytes, list[Record]] = defaultdict(list)
@@ -110,15 +169,45 @@ class _Matcher:
         self.by_call: dict[tuple[bytes, bytes], list[Record]] = defaultdict(list)
 
     def run(self) -> Matching:
-        if self.slots:
+        first = 0
+        if self.last is not None:
+            first = 1
+            self.contexts[0] = self.last.context
+            # A turn that is recognised by its ids only is open while the others are recognised by place.
+            if self.last.evidence == BY_CONTEXT:
+                self._settle_last(self.last)
+        if len(self.slots) > first:
             self._add(self.lookup.at(self._places()))
+            if any(self._is_used_before(key) for key in self.pool):
+                raise Contradiction
             self._walk()
-            if None in self.verdicts:
+            if None in self.verdicts[first:]:
                 self._widen()
+        if self.last is not None:
+            self._settle_last(self.last)
         after = self._context_after()
         last = self._record(len(self.slots) - 1)
         parent = last.key if last else NONE
-        return Matching(self.verdicts, self.contexts, after, parent, last.thread if last else NONE)
+        verdicts = self.verdicts[first:]
+        if any(self._is_used_before(r.key) for verdict in verdicts if verdict for r in verdict.records):
+            raise Contradiction
+        return Matching(
+            verdicts,
+            self.contexts[first:],
+            {position - first for position in self.tied},
+            after,
+            parent,
+            last.thread if last else NONE,
+        )
+
+    def _settle_last(self, last: Last) -> None:
+        self.verdicts[0] = Verdict((last.record,), last.evidence)
+
+    def _is_used_before(self, key: bytes) -> bool:
+        return self.last is not None and self.last.used(key)
+
+    def _is_used(self, key: bytes) -> bool:
+        return key in self.used or self._is_used_before(key)
 
     # Candidates.
 
@@ -127,6 +216,9 @@ class _Matcher:
         places = []
         context = previous = NONE
         for position, slot in enumerate(self.slots):
+            if self.last is not None and position == 0:
+                context, previous = self.last.context, self.last.turn
+                continue
             context = self.marks.context(context, previous, slot.gap)
             places.append(self.marks.place(context, slot.turn))
             if len(run := self._run(position)) > 1:
@@ -160,27 +252,27 @@ class _Matcher:
 
     def _widen(self) -> None:
         """Look for the turns without a place on record by their other evidence."""
+        if self.last is not None:
+            self._settle_last(self.last)
         open_slots = [(p, slot) for p, slot in enumerate(self.slots) if self.verdicts[p] is None]
+        self.asked = {self.contexts[position] for position, _ in open_slots}
         self._add(
             self.lookup.related(
-                contexts={self.contexts[position] for position, _ in open_slots},
+                contexts=self.asked,
                 turns={slot.turn for _, slot in open_slots},
                 ids={call_id for _, slot in open_slots for call_id, _ in slot.calls if call_id},
             )
         )
         self._walk(wide=True)
         if self._match_neighbours() | self._match_distinctive():
-            missing = {self.contexts[p] for p, verdict in enumerate(self.verdicts) if verdict is None}
-            self._settle_contexts()
-            healed = {c for p, c in enumerate(self.contexts) if self.verdicts[p] is None} - missing
-            if healed:
-                self._add(self.lookup.related(contexts=healed, turns=(), ids=()))
             self._walk(wide=True)
 
     # One pass over the history, by context and by id.
 
     def _walk(self, wide: bool = False) -> None:
         for position, slot in enumerate(self.slots):
+            if self.last is not None and position == 0:
+                continue
             self._settle_context(position)
             if self.verdicts[position] is not None:
                 continue
@@ -195,10 +287,6 @@ class _Matcher:
     def _settle(self, position: int, verdict: Verdict) -> None:
         self.verdicts[position] = verdict
         self.used.update(record.key for record in verdict.records)
-
-    def _settle_contexts(self) -> None:
-        for position in range(len(self.slots)):
-            self._settle_context(position)
 
     def _settle_context(self, position: int) -> None:
         slot = self.slots[position]
@@ -253,7 +341,7 @@ class _Matcher:
             self._settle(position, Verdict((record,), BY_CONTEXT, part=position != anchor))
 
     def _by_call_ids(self, position: int, slot: Slot) -> Verdict | None:
-        if not slot.calls or not any(call_id for call_id, _ in slot.calls):
+        if not slot.calls or not all(call_id for call_id, _ in slot.calls):
             return None
         found: list[Record] = []
         at = 0
@@ -269,7 +357,7 @@ class _Matcher:
             if record is None:
                 return None
             step = _overlap(record, slot.calls[at:])
-            if record.key in self.used:
+            if self._is_used(record.key):
                 part = True
                 if not self._is_piece(record, position):
                     return None
@@ -297,11 +385,11 @@ class _Matcher:
 
     def _by_altered_turn(self, position: int, slot: Slot) -> Verdict | None:
         """Under the very same context: a turn cut short, or one whose text a client added to."""
-        candidates = [
-            record
-            for record in self.by_context.get(self.contexts[position], ())
-            if self._is_altered(record, slot)
-        ]
+        context = self.contexts[position]
+        if context not in self.asked:
+            self.asked.add(context)
+            self._add(self.lookup.related(contexts=(context,), turns=(), ids=()))
+        candidates = [record for record in self.by_context.get(context, ()) if self._is_altered(record, slot)]
         record = self._choose(candidates, position, newest=True)
         return Verdict((record,), BY_CONTEXT) if record else None
 
@@ -327,7 +415,7 @@ class _Matcher:
     def _match_neighbours(self) -> bool:
         """Same turn, and the recorded turn before or after it agrees, or the message just before it."""
         candidates = [
-            [r for r in self.by_turn.get(slot.turn, ()) if r.key not in self.used and not self._vetoed(r)]
+            [r for r in self.by_turn.get(slot.turn, ()) if not self._is_used(r.key) and not self._vetoed(r)]
             if self.verdicts[position] is None
             else []
             for position, slot in enumerate(self.slots)
@@ -336,7 +424,7 @@ class _Matcher:
         forward = self._chain(candidates, range(len(self.slots) - 1, -1, -1), 1)
         found = False
         for position, slot in enumerate(self.slots):
-            records = [r for r in candidates[position] if r.key not in self.used]
+            records = [r for r in candidates[position] if not self._is_used(r.key)]
             if not records:
                 continue
             length = {
@@ -364,15 +452,16 @@ class _Matcher:
             settled = self._record(neighbour)
             near = [settled] if settled else candidates[neighbour]
             bonus = len(self.slots) if settled else 1
-            if step < 0:
-                keys = {r.key: r for r in near}
-                links = [(r, keys.get(r.parent)) for r in candidates[position] if r.parent]
-            else:
-                parents = {r.parent: r for r in near if r.parent}
-                links = [(r, parents.get(r.key)) for r in candidates[position]]
-            for record, linked in links:
-                if linked is not None:
-                    lengths[position][record.key] = bonus + lengths[neighbour].get(linked.key, 0)
+            # How far it goes on from a neighbour, by the key that links it.
+            reach: dict[bytes, int] = {}
+            for other in near:
+                link = other.key if step < 0 else other.parent
+                if link:
+                    reach[link] = max(reach.get(link, 0), bonus + lengths[neighbour].get(other.key, 0))
+            for record in candidates[position]:
+                length = reach.get(record.parent if step < 0 else record.key)
+                if length is not None:
+                    lengths[position][record.key] = length
         return lengths
 
     def _same_neighbour(self, record: Record, slot: Slot) -> bool:
@@ -390,9 +479,9 @@ class _Matcher:
             all_records = [r for r in self.by_turn.get(slot.turn, ()) if not self._vetoed(r)]
             if not all_records or len({r.thought for r in all_records}) > 1:
                 continue
-            unused = [r for r in all_records if r.key not in self.used]
-            if unused and not self._other_ids(unused[-1], slot):
-                self._settle(position, Verdict((unused[-1],), BY_TURN))
+            unused = [r for r in all_records if not self._is_used(r.key)]
+            if unused and not self._other_ids(newest := max(unused, key=_age), slot):
+                self._settle(position, Verdict((newest,), BY_TURN))
                 found = True
         return found
 
@@ -422,9 +511,11 @@ class _Matcher:
 
         `newest` allows the last of several answers to the very same context: an answer generated again.
         """
-        left = [r for r in records if reuse or r.key not in self.used]
+        left = [r for r in records if reuse or not self._is_used(r.key)]
         if len(left) < 2:
             return left[0] if left else None
+        if len({r.thought for r in left}) > 1:
+            self.tied.add(position)
         slot = self.slots[position]
         before = self._record(position - 1)
         ids = tuple(call_id for call_id, _ in slot.calls)
@@ -439,7 +530,7 @@ class _Matcher:
             if len({r.thought for r in left}) == 1:
                 break
             left = [r for r in left if prefers(r)] or left
-        latest = max(left, key=lambda r: r.created)
+        latest = max(left, key=_age)
         rest = [r for r in left if r.thought != latest.thought]
         if not rest:
             return latest
@@ -458,6 +549,26 @@ class _Matcher:
         context = self.marks.context(self.contexts[position], self.slots[position].turn, following.gap)
         found = self.by_place.get(self.marks.place(context, following.turn), ())
         return {record.parent for record in found if record.parent}
+
+
+def _age(record: Record) -> tuple[int, bytes]:
+    """Newer is greater; processes on one store may record in the same millisecond."""
+    return record.created, record.key
+
+
+def _stand_in(last: Last) -> Slot:
+    return Slot(
+        index=-1,
+        turn=last.turn,
+        text="",
+        calls=(),
+        ids=(),
+        gap=(),
+        before=NONE,
+        before_weight=0,
+        weight=0,
+        counted_ids=False,
+    )
 
 
 def _overlap(record: Record, calls: Sequence[tuple[bytes, bytes]]) -> int:

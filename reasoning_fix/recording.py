@@ -7,7 +7,7 @@ tap returns each chunk as it came, whatever happens; a fault of ours only makes 
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -43,8 +43,15 @@ class _Clock:
 now = _Clock()
 
 
+def nobody(scope: bytes, records: Sequence[Record]) -> None:
+    """Nobody is to be told."""
+
+
 class Exchange(msgspec.Struct):
-    """One request on its way: where the turn that answers it will stand, and for whom it is recorded."""
+    """One request on its way: where the turn that answers it will stand, and for whom it is recorded.
+
+    `told` is told of every record that came to the store.
+    """
 
     store: Store
     scope: Scope
@@ -62,6 +69,7 @@ class Exchange(msgspec.Struct):
     asked: int
     lead: str = ""
     snapshots: bool = False
+    told: Callable[[bytes, Sequence[Record]], None] = nobody
 
 
 def thought_of(marks: Fingerprints, fields: dict[str, bytes], whole: str = "") -> bytes:
@@ -115,6 +123,7 @@ def record_answer(exchange: Exchange, answer: Answered) -> None:
     answer = Answered(turn, fields, answer.complete)
     record = make_record(exchange, said, exchange.context, exchange.parent, exchange.thread, answer)
     exchange.store.put(exchange.scope.id, [record])
+    exchange.told(exchange.scope.id, [record])
     counts.recorded += 1
 
 

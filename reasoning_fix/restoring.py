@@ -11,17 +11,23 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from reasoning_fix import fallback
+from reasoning_fix.continuing import Continuation
 from reasoning_fix.dialects import DIALECTS
+from reasoning_fix.dialects.splice import SpliceError, set_members
 from reasoning_fix.dialects.wire import Answered, Request, parameter
 from reasoning_fix.fallback import Settings, Wishes
 from reasoning_fix.lessons import Lesson, Lessons
-from reasoning_fix.matching import Conversation, Matching, Opened, Verdict, match
+from reasoning_fix.matching import Contradiction, Conversation, Matching, Opened, Verdict, match
 from reasoning_fix.provider_rows import Endpoint
 from reasoning_fix.providers import Provider, Table
-from reasoning_fix.recording import Exchange, make_record, now, thought_of
+from reasoning_fix.recording import Exchange, make_record, nobody, now, thought_of
+from reasoning_fix.remembering import Circumstances, Memory, Start
 from reasoning_fix.store import Record, Store
 from reasoning_fix.store.sealing import Scope, SealError
-from reasoning_fix.turns import NONE, Fingerprints, Slot, Turn, read_history
+from reasoning_fix.turns import NONE, Fingerprints, History, Slot, Turn, read_history
+
+# What became of turns that nothing but the turn and its record decided.
+_SETTLED = ("restored", "sent", "empty")
 
 _open = msgspec.msgpack.Decoder(Opened).decode
 
@@ -73,6 +79,15 @@ class Report(msgspec.Struct):
     turns: list[Treated] = []
     settings: tuple[str, ...] = ()
 
+    def copy(self) -> "Report":
+        """What was done so far, but for the turns; it stays as it is when more is done."""
+        counters = {
+            name: Counter(value)
+            for name in self.__struct_fields__
+            if isinstance(value := getattr(self, name), Counter)
+        }
+        return msgspec.structs.replace(self, turns=[], **counters)
+
     def text(self) -> str:
         """One line for a person: `restored 3 of 3 turns: 2 by context, 1 by tool-call id`."""
         parts = []
@@ -102,6 +117,9 @@ class Restored(msgspec.Struct):
     body: bytes | None
     report: Report
     exchange: Exchange
+
+
+type Remembering = Memory[Report, Treated | None]
 
 
 class _ScopedLookup:
@@ -155,15 +173,23 @@ def restore(
     *,
     taught: Sequence[Lesson] = (),
     only_demanded: bool = False,
+    memory: Remembering | None = None,
 ) -> Restored:
     """Restore what is on record, fill by rule what is demanded and is not.
 
     `taught` are lessons to try that are not learned yet; `only_demanded` restores no more than the provider
-    demands. Raises NotChatError for a body that is no chat request, SpliceError for one that repeats member
-    names.
+    demands; with a `memory`, later requests of the same conversation cost little. Raises NotChatError for a
+    body that is no chat request, SpliceError for one that repeats member names.
     """
-    request = DIALECTS[caller.endpoint.dialect].read_request(body)
-    return _Restoration(request, caller, table, store, wishes, lessons, taught, only_demanded).run()
+
+    def restoration() -> _Restoration:
+        request = DIALECTS[caller.endpoint.dialect].open_request(body)
+        return _Restoration(request, caller, table, store, wishes, lessons, taught, only_demanded, memory)
+
+    try:
+        return restoration().run()
+    except Contradiction:
+        return restoration().run(whole=True)
 
 
 class _Restoration:
@@ -177,6 +203,7 @@ class _Restoration:
         lessons: Lessons,
         taught: Sequence[Lesson],
         only_demanded: bool,
+        memory: Remembering | None,
     ) -> None:
         self.request = request
         self.caller = caller
@@ -184,6 +211,8 @@ class _Restoration:
         self.store = store
         self.wishes = wishes
         self.only_demanded = only_demanded
+        self.memory = memory
+        self.remembers = not taught and not only_demanded
         self.dialect = DIALECTS[caller.endpoint.dialect]
         self.marks = Fingerprints(caller.scope.fingerprint_key)
         self.lookup = _ScopedLookup(store, caller, request.model)
@@ -195,35 +224,60 @@ class _Restoration:
         self.fields = [name for name in fields if name not in self.policy.forbidden]
         self.lacking = False
         self.status = "absent"
-        self.conversation = Conversation(
-            self.marks.of("system", request.system) if request.system else NONE,
-            self.marks.of("session", caller.session) if caller.session else NONE,
-        )
+        self.conversation = Conversation()
+        self.learned: list[Record] = []
 
-    def run(self) -> Restored:
+    def run(self, whole: bool = False) -> Restored:
+        """`whole`: nothing that is remembered is used. Raises Contradiction, with nothing done yet."""
+        try:
+            return self._run(whole)
+        finally:
+            # Last of all: they are on record at places that this very request found open.
+            if self.learned and self.memory is not None:
+                self.memory.recorded(self.caller.scope.id, self.learned)
+
+    def _run(self, whole: bool) -> Restored:
         request, report = self.request, self.report
-        messages = request.messages if request.continued is None else request.messages[: request.continued]
-        history = read_history(messages, self.marks)
-        matching = match(history, self.marks, self.lookup, self.conversation)
-        exchange = self._exchange(matching, history.tail_before)
         settings, turn_off = self._settings()
-        changes: dict[int, dict[str, bytes | None]] = {}
         report.thinking_off = turn_off or fallback.is_off(self.table, self.policy, request.parameters)
-        if not report.thinking_off and not self.policy.rule.forbidden:
-            verdicts = self._once(history.slots, matching.verdicts)
-            for said, verdict, context in zip(history.slots, verdicts, matching.contexts, strict=True):
+        treats = not report.thinking_off and not self.policy.rule.forbidden
+        going = self._continuation(treats)
+        if going is not None and not whole:
+            going.begin()
+        start = None if going is None else going.start
+        if start is not None:
+            so_far = start.point.report.copy()
+            so_far.model, so_far.family = report.model, report.family
+            so_far.turns = [treated for treated in start.treated if treated is not None]
+            report = self.report = so_far
+        history = self._read(start)
+        matching = match(history, self.marks, self.lookup, self.conversation, start.last if start else None)
+        exchange = self._exchange(matching, history.tail_before)
+        changes: dict[int, dict[str, bytes | None]] = {}
+        verdicts = self._once(history.slots, matching.verdicts) if treats else matching.verdicts
+        if going is not None:
+            going.expect(len(history.slots))
+        for position, (said, verdict) in enumerate(zip(history.slots, verdicts, strict=True)):
+            context = matching.contexts[position]
+            if going is not None:
+                going.before(position, report, bool(changes))
+            treated = None
+            if treats:
                 self.status = "absent"
                 if change := self._change(said, verdict, context):
                     changes[said.index] = change | self._said_nothing(said)
-                record = verdict.records[0] if verdict is not None else None
-                treated = Treated(
-                    said.index,
-                    self.status,
-                    verdict.evidence if verdict is not None else "",
-                    record.created if record is not None else 0,
-                )
+                treated = self._treated(said, verdict, start)
                 report.turns.append(treated)
-            self._learn(history.slots, matching, exchange)
+            if (
+                going is not None
+                and verdict is not None
+                and (treated is None or treated.status in _SETTLED)
+                and matching.is_settled(position, said, verdict, self.marks)
+            ):
+                going.settled(position, said, verdict, self.marks.place(context, said.turn), treated)
+        if treats:
+            last = None if start is None else start.point.record
+            self._learn(history.slots, matching, exchange, last)
             if self.lacking and self.wishes.mode == fallback.DISABLE and self.policy.off is not None:
                 turn_off = True
         if turn_off and self.policy.off is not None:
@@ -235,11 +289,63 @@ class _Restoration:
             settings |= off
         elif settings:
             self.report.settings = tuple(settings)
-        if not changes and not settings:
+        written = request.body
+        if going is not None and not turn_off:
+            written = going.whole(changes)
+            going.keep(history, matching, written, report, bool(changes))
+        elif changes:
+            written = self.dialect.write_request(request, changes, {})
+        if settings:
+            written = set_members(written, settings)
+        if written is request.body:
             return Restored(None, self.report, exchange)
-        written = self.dialect.write_request(request, changes, settings)
         self.report.grown = len(written) - len(request.body)
         return Restored(written if written != request.body else None, self.report, exchange)
+
+    def _continuation(self, treats: bool) -> Continuation[Report, Treated | None] | None:
+        """This request in the light of what is remembered; None where nothing of it can be."""
+        if self.memory is None or not self.remembers or bytes(memoryview(self.request.array)[:1]) != b"[":
+            return None
+        circumstances = Circumstances(
+            scope=self.caller.scope.id,
+            table=self.table,
+            provider=self.caller.provider,
+            endpoint=self.caller.endpoint,
+            family=self.caller.provider.family(self.request.model),
+            policy=self.policy,
+            mode=self.wishes.mode,
+            has_tools=self.request.has_tools,
+            treated=treats,
+        )
+        try:
+            return Continuation(self.memory, self.store.version(), circumstances, self.dialect, self.request)
+        except SpliceError:
+            return None
+
+    def _read(self, start: Start[Report, Treated | None] | None) -> History:
+        """What the request says after the point where it begins."""
+        request = self.request
+        self.dialect.read_history(request)
+        if start is not None and start.point.systems:
+            request.system = "\n".join((*start.point.systems, *request.systems.values()))
+        self.conversation = Conversation(
+            self.marks.of("system", request.system) if request.system else NONE,
+            self.marks.of("session", self.caller.session) if self.caller.session else NONE,
+        )
+        messages = request.messages if request.continued is None else request.messages[: request.continued]
+        if start is None:
+            return read_history(messages, self.marks)
+        return read_history(messages, self.marks, start.point.said, start.point.weight)
+
+    def _treated(
+        self, said: Slot, verdict: Verdict | None, start: Start[Report, Treated | None] | None
+    ) -> Treated:
+        return Treated(
+            said.index + (0 if start is None else start.point.messages),
+            self.status,
+            verdict.evidence if verdict is not None else "",
+            verdict.records[0].created if verdict is not None else 0,
+        )
 
     def _once(self, slots: list[Slot], verdicts: list[Verdict | None]) -> list[Verdict | None]:
         """The verdicts; where a client split a turn and left the reasoning in a piece, all are parts."""
@@ -299,6 +405,7 @@ class _Restoration:
             asked=now(),
             lead=last.text if isinstance(last, Turn) else "",
             snapshots=self.caller.provider.snapshots(self.caller.host),
+            told=nobody if self.memory is None else self.memory.recorded,
         )
 
     def _change(self, said: Slot, verdict: Verdict | None, context: bytes) -> dict[str, bytes | None]:
@@ -442,10 +549,13 @@ class _Restoration:
         texts = self.dialect.texts(name, value)
         return texts is None or any(not self.table.is_placeholder(text) for text in texts)
 
-    def _learn(self, slots: list[Slot], matching: Matching, exchange: Exchange) -> None:
-        """Record what the client itself brought, where nothing is on record for that turn."""
-        learned: list[Record] = []
-        parent = thread = NONE
+    def _learn(self, slots: list[Slot], matching: Matching, exchange: Exchange, last: Record | None) -> None:
+        """Record what the client itself brought, where nothing is on record for that turn.
+
+        `last` is the recorded turn before these.
+        """
+        learned = self.learned
+        parent, thread = (NONE, NONE) if last is None else (last.key, last.thread)
         for position, (said, verdict) in enumerate(zip(slots, matching.verdicts, strict=True)):
             if verdict is not None:
                 parent, thread = verdict.records[-1].key, verdict.records[-1].thread

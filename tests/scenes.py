@@ -12,7 +12,8 @@ from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import Lesson, Lessons
 from reasoning_fix.matching import Opened
 from reasoning_fix.recording import Exchange, Tap, record_answer
-from reasoning_fix.restoring import Caller, Restored, restore
+from reasoning_fix.remembering import Memory
+from reasoning_fix.restoring import Caller, Remembering, Restored, restore
 from reasoning_fix.store import Store
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation
@@ -56,6 +57,7 @@ class Scene:
         self.mode = "auto"
         self.wishes = Wishes()
         self.lessons = Lessons(None)
+        self.memory: Remembering | None = Memory()
 
     def restore(
         self,
@@ -106,6 +108,7 @@ class Scene:
             self.lessons,
             taught=taught,
             only_demanded=only_demanded,
+            memory=self.memory,
         )
 
     def sent(self, messages: Sequence[Message], **options: Any) -> list[Message]:

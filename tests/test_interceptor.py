@@ -132,7 +132,7 @@ def test_bad_bodies_go_on_untouched_with_one_line(
 def test_a_fault_of_ours_leaves_the_request_as_it_was(
     door: Door, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("text of the conversation")
 
     monkeypatch.setattr("reasoning_fix.interceptor.restore", broken)

@@ -60,5 +60,8 @@ class Store(Protocol):
     def by_key(self, scope: bytes, keys: Collection[bytes]) -> list[Record]:
         """The records with these keys."""
 
+    def version(self) -> object:
+        """Another value whenever records came or went by anything else than `put` on this very object."""
+
     def close(self) -> None:
         """Release what is held; a closed store is not used again."""

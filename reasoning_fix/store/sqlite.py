@@ -174,6 +174,16 @@ class SqliteStore:
         waiting = self._among_waiting(lambda store: store.by_key(scope, keys))
         return _merged(self._read("key", scope, keys), waiting)
 
+    def version(self) -> object:
+        """What other connections committed, this store's own maintenance among them (4 microseconds)."""
+        try:
+            with self._lock:
+                self._catch_up()
+                seen = self._connection.execute("PRAGMA data_version").fetchone()[0]
+                return self._file, id(self._connection), seen
+        except sqlite3.Error:
+            return object()
+
     def is_sound(self) -> bool:
         """Whether the file at the path can be read and written now (about 20 microseconds)."""
         try:

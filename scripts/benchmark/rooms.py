@@ -8,7 +8,8 @@ from reasoning_fix import providers
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import Lessons
 from reasoning_fix.recording import Exchange, Tap
-from reasoning_fix.restoring import Caller, Restored, restore
+from reasoning_fix.remembering import Memory
+from reasoning_fix.restoring import Caller, Remembering, Restored, restore
 from reasoning_fix.store import Store
 from reasoning_fix.store.sealing import Installation
 from reasoning_fix.store.sqlite import open_store
@@ -27,6 +28,7 @@ class Rooms:
         scope = Installation(b"s" * 32).scope("sk-bench")
         self._caller = Caller(scope, provider, provider.endpoints[0], HOST, "")
         self._lessons = Lessons(directory / "lessons.json")
+        self._memory: Remembering = Memory()
 
     def restore(self, body: bytes) -> bytes:
         """The request as it goes to the provider."""
@@ -45,7 +47,10 @@ class Rooms:
         return self._restored(body.encode()).exchange
 
     def _restored(self, body: bytes) -> Restored:
-        return restore(body, self._caller, self._table, self._store, Wishes(), self._lessons)
+        wishes = Wishes()
+        return restore(
+            body, self._caller, self._table, self._store, wishes, self._lessons, memory=self._memory
+        )
 
     def close(self) -> None:
         self._store.close()
