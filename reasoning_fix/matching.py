@@ -92,20 +92,19 @@ class Matching(msgspec.Struct):
     parent: bytes
     thread: bytes
 
-    def is_settled(self, position: int, slot: Slot, verdict: Verdict | None, marks: Fingerprints) -> bool:
+    def is_settled(self, position: int, slots: Sequence[Slot], verdict: Verdict, place: bytes) -> bool:
         """Whether nothing that follows in a history can change this verdict, nor it anything but the context
-        and the last turn of what follows: one whole turn as it was recorded, without a rival.
+        and the last turn of what follows: one whole turn as it was recorded, without a rival, and no piece.
+        `place` is the slot's.
         """
-        if verdict is None or verdict.part or len(verdict.records) != 1 or position in self.tied:
+        if verdict.part or len(verdict.records) != 1 or position in self.tied:
             return False
-        record = verdict.records[0]
-        if record.turn != slot.turn:
+        slot, record = slots[position], verdict.records[0]
+        if record.turn != slot.turn or not all(one.gap for one in slots[position : position + 2]):
             return False
         if verdict.evidence == BY_ID:
             return True
-        return verdict.evidence == BY_CONTEXT and record.place == marks.place(
-            self.contexts[position], slot.turn
-        )
+        return verdict.evidence == BY_CONTEXT and record.place == place
 
 
 class Last(msgspec.Struct, frozen=True):
@@ -123,7 +122,7 @@ class Last(msgspec.Struct, frozen=True):
 
 
 class Contradiction(Exception):
-    """What follows claims a record that the first part of the history has used: match it as one."""
+    """What follows could claim a record that the first part of the history has used: match it as one."""
 
 
 def match(
@@ -178,8 +177,6 @@ class _Matcher:
                 self._settle_last(self.last)
         if len(self.slots) > first:
             self._add(self.lookup.at(self._places()))
-            if any(self._is_used_before(key) for key in self.pool):
-                raise Contradiction
             self._walk()
             if None in self.verdicts[first:]:
                 self._widen()
@@ -188,11 +185,8 @@ class _Matcher:
         after = self._context_after()
         last = self._record(len(self.slots) - 1)
         parent = last.key if last else NONE
-        verdicts = self.verdicts[first:]
-        if any(self._is_used_before(r.key) for verdict in verdicts if verdict for r in verdict.records):
-            raise Contradiction
         return Matching(
-            verdicts,
+            self.verdicts[first:],
             self.contexts[first:],
             {position - first for position in self.tied},
             after,
@@ -202,12 +196,6 @@ class _Matcher:
 
     def _settle_last(self, last: Last) -> None:
         self.verdicts[0] = Verdict((last.record,), last.evidence)
-
-    def _is_used_before(self, key: bytes) -> bool:
-        return self.last is not None and self.last.used(key)
-
-    def _is_used(self, key: bytes) -> bool:
-        return key in self.used or self._is_used_before(key)
 
     # Candidates.
 
@@ -243,6 +231,8 @@ class _Matcher:
         for record in records:
             if record.key in self.pool:
                 continue
+            if self.last is not None and self.last.used(record.key):
+                raise Contradiction
             self.pool[record.key] = record
             self.by_place[record.place].append(record)
             self.by_context[record.context].append(record)
@@ -357,7 +347,7 @@ class _Matcher:
             if record is None:
                 return None
             step = _overlap(record, slot.calls[at:])
-            if self._is_used(record.key):
+            if record.key in self.used:
                 part = True
                 if not self._is_piece(record, position):
                     return None
@@ -415,7 +405,7 @@ class _Matcher:
     def _match_neighbours(self) -> bool:
         """Same turn, and the recorded turn before or after it agrees, or the message just before it."""
         candidates = [
-            [r for r in self.by_turn.get(slot.turn, ()) if not self._is_used(r.key) and not self._vetoed(r)]
+            [r for r in self.by_turn.get(slot.turn, ()) if r.key not in self.used and not self._vetoed(r)]
             if self.verdicts[position] is None
             else []
             for position, slot in enumerate(self.slots)
@@ -424,7 +414,7 @@ class _Matcher:
         forward = self._chain(candidates, range(len(self.slots) - 1, -1, -1), 1)
         found = False
         for position, slot in enumerate(self.slots):
-            records = [r for r in candidates[position] if not self._is_used(r.key)]
+            records = [r for r in candidates[position] if r.key not in self.used]
             if not records:
                 continue
             length = {
@@ -479,7 +469,7 @@ class _Matcher:
             all_records = [r for r in self.by_turn.get(slot.turn, ()) if not self._vetoed(r)]
             if not all_records or len({r.thought for r in all_records}) > 1:
                 continue
-            unused = [r for r in all_records if not self._is_used(r.key)]
+            unused = [r for r in all_records if r.key not in self.used]
             if unused and not self._other_ids(newest := max(unused, key=_age), slot):
                 self._settle(position, Verdict((newest,), BY_TURN))
                 found = True
@@ -511,7 +501,7 @@ class _Matcher:
 
         `newest` allows the last of several answers to the very same context: an answer generated again.
         """
-        left = [r for r in records if reuse or not self._is_used(r.key)]
+        left = [r for r in records if reuse or r.key not in self.used]
         if len(left) < 2:
             return left[0] if left else None
         if len({r.thought for r in left}) > 1:

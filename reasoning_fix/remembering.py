@@ -48,7 +48,6 @@ class Circumstances(msgspec.Struct, frozen=True):
     endpoint: Endpoint
     family: str
     policy: Policy
-    mode: str
     has_tools: bool
     treated: bool
 

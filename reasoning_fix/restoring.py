@@ -26,9 +26,6 @@ from reasoning_fix.store import Record, Store
 from reasoning_fix.store.sealing import Scope, SealError
 from reasoning_fix.turns import NONE, Fingerprints, History, Slot, Turn, read_history
 
-# What became of turns that nothing but the turn and its record decided.
-_SETTLED = ("restored", "sent", "empty")
-
 _open = msgspec.msgpack.Decoder(Opened).decode
 
 
@@ -268,13 +265,10 @@ class _Restoration:
                     changes[said.index] = change | self._said_nothing(said)
                 treated = self._treated(said, verdict, start)
                 report.turns.append(treated)
-            if (
-                going is not None
-                and verdict is not None
-                and (treated is None or treated.status in _SETTLED)
-                and matching.is_settled(position, said, verdict, self.marks)
-            ):
-                going.settled(position, said, verdict, self.marks.place(context, said.turn), treated)
+            if going is not None and verdict is not None:
+                place = self.marks.place(context, said.turn)
+                if matching.is_settled(position, history.slots, verdict, place):
+                    going.settled(position, said, verdict, place, treated)
         if treats:
             last = None if start is None else start.point.record
             self._learn(history.slots, matching, exchange, last)
@@ -313,7 +307,6 @@ class _Restoration:
             endpoint=self.caller.endpoint,
             family=self.caller.provider.family(self.request.model),
             policy=self.policy,
-            mode=self.wishes.mode,
             has_tools=self.request.has_tools,
             treated=treats,
         )

@@ -1,0 +1,347 @@
+"""The memory of the latest conversations changes nothing but the time that a request takes."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reasoning_fix.lessons import Lesson
+from reasoning_fix.recording import record_answer
+from reasoning_fix.restoring import Restored
+from reasoning_fix.store.memory import MemoryStore
+from tests.scenes import TOOLS, Message, Scene
+
+# ---- Any sequence of requests and answers, twice -----------------------------------------------------------
+#
+# A history is a list of plain values, which each dialect spells in its own way: ("user", text),
+# ("system", text), ("result", id, text), ("turn", text, calls, reasoning or None).
+
+type Said = tuple[Any, ...]
+
+
+def chat(history: Sequence[Said]) -> list[Message]:
+    messages: list[Message] = []
+    for kind, *rest in history:
+        match kind:
+            case "turn":
+                text, calls, thought = rest
+                message: Message = {"role": "assistant", "content": text}
+                if calls:
+                    message["tool_calls"] = [
+                        {"id": i, "type": "function", "function": {"name": "f", "arguments": a}}
+                        for i, a in calls
+                    ]
+                if thought is not None:
+                    message["reasoning_content"] = thought
+                messages.append(message)
+            case "result":
+                messages.append({"role": "tool", "tool_call_id": rest[0], "content": rest[1]})
+            case _:
+                messages.append({"role": kind, "content": rest[0]})
+    return messages
+
+
+def blocks(text: str, calls: Sequence[tuple[str, str]], thought: str | None) -> list[Message]:
+    found: list[Message] = []
+    if thought is not None:
+        found.append({"type": "thinking", "thinking": thought, "signature": f"s-{thought}"})
+    if text:
+        found.append({"type": "text", "text": text})
+    return found + [{"type": "tool_use", "id": i, "name": "f", "input": json.loads(a)} for i, a in calls]
+
+
+def anthropic(history: Sequence[Said]) -> list[Message]:
+    messages: list[Message] = []
+    for kind, *rest in history:
+        match kind:
+            case "turn":
+                messages.append({"role": "assistant", "content": blocks(*rest)})
+            case "result":
+                result = {"type": "tool_result", "tool_use_id": rest[0], "content": rest[1]}
+                messages.append({"role": "user", "content": [result]})
+            case "system":
+                note = f"<system-reminder>{rest[0]}</system-reminder>"
+                messages.append({"role": "user", "content": [{"type": "text", "text": note}]})
+            case _:
+                messages.append({"role": kind, "content": rest[0]})
+    return messages
+
+
+def output(text: str, calls: Sequence[tuple[str, str]], thought: str | None) -> list[Message]:
+    found: list[Message] = []
+    if thought is not None:
+        part = {"type": "reasoning_text", "text": thought}
+        found.append({"type": "reasoning", "id": f"rs_{thought}", "summary": [], "content": [part]})
+    if text:
+        part = {"type": "output_text", "text": text}
+        found.append({"type": "message", "role": "assistant", "content": [part]})
+    return found + [{"type": "function_call", "call_id": i, "name": "f", "arguments": a} for i, a in calls]
+
+
+def responses(history: Sequence[Said]) -> list[Message]:
+    items: list[Message] = []
+    for kind, *rest in history:
+        match kind:
+            case "turn":
+                items += output(*rest)
+            case "result":
+                items.append({"type": "function_call_output", "call_id": rest[0], "output": rest[1]})
+            case _:
+                items.append({"role": kind, "content": rest[0]})
+    return items
+
+
+WIRES = {
+    "/chat/completions": ("messages", chat),
+    "/anthropic/v1/messages": ("messages", anthropic),
+    "/v1/responses": ("input", responses),
+}
+
+
+def answer(path: str, text: str, calls: Sequence[tuple[str, str]], thought: str | None, cut: bool) -> bytes:
+    """An answer as JSON; one that was cut is a stream of which the end is missing."""
+    if path == "/chat/completions":
+        (message,) = chat([("turn", text, calls, thought)])
+        return _json(
+            {"choices": [{"index": 0, "message": message, "finish_reason": None if cut else "stop"}]}
+        )
+    if path == "/v1/responses":
+        return _json({"object": "response", "status": "completed", "output": output(text, calls, thought)})
+    return _json({"type": "message", "role": "assistant", "content": blocks(text, calls, thought)})
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+class World:
+    """A proxy's rooms, and what went through them."""
+
+    def __init__(self, path: str, memory: bool) -> None:
+        self.scene = Scene(path=path)
+        if not memory:
+            self.scene.memory = None
+        self.path = path
+
+    def restore(self, body: bytes, key: str, session: str) -> Restored:
+        return self.scene.restore((), key=key, session=session, body=body)
+
+    def reply(self, restored: Restored, payload: bytes) -> None:
+        folder = restored.exchange.dialect.folder(False)
+        for one in folder.feed(payload) + folder.end(complete=False):
+            record_answer(restored.exchange, one)
+
+    def numbers(self) -> tuple[dict[bytes, int], dict[int, int]]:
+        """Keys by the order in which they came to the store, and times by theirs."""
+        assert isinstance(self.scene.store, MemoryStore)
+        records = [record for _, record in self.scene.store.take()]
+        times = sorted({t for record in records for t in (record.created, record.asked)})
+        keys = {record.key: number for number, record in enumerate(records)}
+        return keys | {b"": -1}, {t: number for number, t in enumerate(times)} | {0: -1}
+
+    def on_record(self) -> list[tuple[object, ...]]:
+        """Every record, with numbers in place of what differs from one run to the next."""
+        assert isinstance(self.scene.store, MemoryStore)
+        keys, times = self.numbers()
+        return [
+            (
+                scope,
+                keys[r.parent],
+                keys[r.thread],
+                times[r.created],
+                times[r.asked],
+                msgspec.structs.replace(r, key=b"", parent=b"", thread=b"", created=0, asked=0, sealed=b""),
+            )
+            for scope, r in self.scene.store.take()
+        ]
+
+    def said(self, restored: Restored) -> tuple[object, ...]:
+        """What was sent and reported, and where the answer will stand."""
+        keys, times = self.numbers()
+        report, exchange = restored.report, restored.exchange
+        turns = [(t.index, t.status, t.evidence, times[t.recorded]) for t in report.turns]
+        rest = msgspec.structs.replace(report, turns=[])
+        place = (exchange.context, exchange.before, keys[exchange.parent], keys[exchange.thread])
+        return restored.body, rest, report.text(), turns, place, exchange.conversation, exchange.lead
+
+
+# Few words, so that turns, calls and ids meet again; some that are distinctive.
+TEXTS = st.sampled_from(["", "Done.", "ok", "I have looked at all of the files in this folder, as asked."])
+IDS = st.sampled_from(["functions.f:0", "functions.f:1", "call_00_aaaaaaaaaaaa", "call_00_bbbbbbbbbbbb", ""])
+ARGUMENTS = st.sampled_from(["{}", '{"path": "src/some/file/or/other.py"}'])
+CALLS = st.lists(st.tuples(IDS, ARGUMENTS), max_size=2).map(tuple)
+THOUGHTS = st.sampled_from([None, "A", "B", "", " "])
+INDEX = st.integers(0, 7)
+
+STEPS = st.one_of(
+    st.tuples(st.just("ask"), TEXTS, CALLS, THOUGHTS, st.booleans(), st.booleans()),
+    st.tuples(st.just("ask"), TEXTS, CALLS, THOUGHTS, st.just(False), st.just(False)),
+    st.tuples(st.just("again"), TEXTS, CALLS, THOUGHTS),
+    st.tuples(st.just("said again"), INDEX, THOUGHTS),
+    st.tuples(st.just("said again"), INDEX, THOUGHTS),
+    st.tuples(st.just("copied"), INDEX, INDEX),
+    st.tuples(st.just("send")),
+    st.tuples(st.just("user"), st.sampled_from(["go on", "and then?"])),
+    st.tuples(st.just("system"), st.sampled_from(["be terse", "it is Monday"])),
+    st.tuples(st.just("turn"), TEXTS, CALLS, THOUGHTS),
+    st.tuples(st.just("branch"), INDEX),
+    st.tuples(st.just("switch"), INDEX),
+    st.tuples(st.just("text"), INDEX, TEXTS),
+    st.tuples(st.just("thought"), INDEX, THOUGHTS),
+    st.tuples(st.just("drop"), INDEX),
+    st.tuples(st.just("swap"), INDEX),
+    st.tuples(st.just("session"), st.sampled_from(["", "one", "two"])),
+    st.tuples(st.just("key"), st.sampled_from(["sk-one", "sk-two"])),
+    st.tuples(st.just("model"), st.sampled_from(["deepseek-v4-pro", "deepseek-reasoner", "deepseek-flash"])),
+    st.tuples(st.just("tools")),
+    st.tuples(st.just("mode"), st.sampled_from(["auto", "none", "disable-thinking"])),
+    st.tuples(st.just("thinking")),
+    st.tuples(st.just("spaces")),
+    st.tuples(st.just("mark")),
+    st.tuples(st.just("lesson"), st.sampled_from(["[nothing]", "off"])),
+    st.tuples(st.just("repaired")),
+)
+
+
+class Client:
+    """Someone who says the same to both worlds, and sees that they answer alike."""
+
+    def __init__(self, path: str) -> None:
+        self.worlds = [World(path, memory=True), World(path, memory=False)]
+        self.path = path
+        self.histories: list[list[Said]] = [[("user", "hello there, my friend")]]
+        self.current = 0
+        self.key, self.session, self.model = "sk-one", "", "deepseek-v4-pro"
+        self.tools = self.thinking = True
+        self.separators = (", ", ": ")
+        self.mark = False
+        self.asked = 0
+
+    @property
+    def history(self) -> list[Said]:
+        return self.histories[self.current]
+
+    def body(self) -> bytes:
+        member, spell = WIRES[self.path]
+        messages = spell(self.history)
+        if self.mark and messages:
+            # Clients move this mark along with every request.
+            messages[-1]["cache_control"] = {"type": "ephemeral"}
+        body = {"model": self.model, member: messages, "tools": TOOLS if self.tools else []}
+        if not self.thinking:
+            body["thinking"] = {"type": "disabled"}
+        return json.dumps(body, separators=self.separators).encode()
+
+    def send(self) -> list[Restored]:
+        body = self.body()
+        restored = [world.restore(body, self.key, self.session) for world in self.worlds]
+        self.asked += 1
+        self.compare(restored)
+        return restored
+
+    def compare(self, restored: Sequence[Restored]) -> None:
+        mine, theirs = (world.said(one) for world, one in zip(self.worlds, restored, strict=True))
+        assert mine == theirs
+        with_memory, without = (world.on_record() for world in self.worlds)
+        assert with_memory == without
+
+    def ask(
+        self, text: str, calls: Sequence[tuple[str, str]], thought: str | None, cut: bool, keeps: bool
+    ) -> None:
+        if self.history[-1][0] == "turn":
+            self.history.append(("user", "go on"))
+        restored = self.send()
+        for world, one in zip(self.worlds, restored, strict=True):
+            world.reply(one, answer(self.path, text, calls, thought, cut))
+        self.history.append(("turn", text, calls, thought if keeps else None))
+        self.history.extend(("result", call_id, "it is mild there, 18 degrees") for call_id, _ in calls)
+
+    def step(self, name: str, *given: Any) -> None:
+        history = self.history
+        at = given[0] % len(history) if given and isinstance(given[0], int) else 0
+        match name:
+            case "ask":
+                self.ask(*given)
+            case "again":
+                # The same request once more, and another answer.
+                asked = len(history)
+                self.ask(*given, cut=False, keeps=False)
+                del self.history[asked:]
+            case "said again" if at and history[at][0] == "turn":
+                # The answer that a turn was comes once more, of another thought.
+                _, text, calls, _ = history[at]
+                self.histories.append(history[:at])
+                before, self.current = self.current, len(self.histories) - 1
+                self.ask(text, calls, given[1], cut=False, keeps=False)
+                self.current = before
+            case "copied":
+                history.insert(given[1] % (len(history) + 1), history[at])
+            case "send":
+                self.send()
+            case "user" | "system":
+                history.append((name, given[0]))
+            case "turn":
+                history.append((name, *given))
+            case "branch":
+                self.histories.append(history[: at + 1])
+                self.current = len(self.histories) - 1
+            case "switch":
+                self.current = given[0] % len(self.histories)
+            case "text" | "thought" if history[at][0] == "turn":
+                _, text, calls, thought = history[at]
+                new = (given[1], calls, thought) if name == "text" else (text, calls, given[1])
+                history[at] = ("turn", *new)
+            case "text":
+                history[at] = (*history[at][:-1], given[1])
+            case "drop" if len(history) > 1:
+                del history[at]
+            case "swap" if at:
+                history[at - 1], history[at] = history[at], history[at - 1]
+            case "session" | "key" | "model":
+                setattr(self, name, given[0])
+            case "tools":
+                self.tools = not self.tools
+            case "thinking":
+                self.thinking = not self.thinking
+            case "spaces":
+                self.separators = (",", ":") if self.separators[0] == ", " else (", ", ": ")
+            case "mark":
+                self.mark = not self.mark
+            case "mode":
+                for world in self.worlds:
+                    world.scene.mode = given[0]
+            case "lesson":
+                for world in self.worlds:
+                    lesson = Lesson("api.deepseek.com", self.dialect, "deepseek-v4", "missing", given[0])
+                    world.scene.lessons.learn(lesson)
+            case "repaired":
+                self.repaired()
+
+    @property
+    def dialect(self) -> str:
+        return self.worlds[0].scene.caller().endpoint.dialect
+
+    def repaired(self) -> None:
+        """A refused request, tried again with no more than is demanded."""
+        body = self.body()
+        restored = [
+            world.scene.restore_body(body, world.scene.caller(self.key, self.session), only_demanded=True)
+            for world in self.worlds
+        ]
+        self.compare(restored)
+
+
+@pytest.mark.parametrize("path", WIRES)
+@settings(max_examples=150, deadline=None)
+@given(steps=st.lists(STEPS, max_size=30))
+def test_requests_and_records_are_the_same_with_the_memory_as_without(path: str, steps: list[Said]) -> None:
+    client = Client(path)
+    for step in steps:
+        client.step(*step)
+    client.send()
+    client.history.append(("user", "the end"))
+    client.send()
