@@ -1,5 +1,6 @@
 """The memory of the latest conversations changes nothing but the time that a request takes."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -176,10 +177,14 @@ ARGUMENTS = st.sampled_from(["{}", '{"path": "src/some/file/or/other.py"}'])
 CALLS = st.lists(st.tuples(IDS, ARGUMENTS), max_size=2).map(tuple)
 THOUGHTS = st.sampled_from([None, "A", "B", "", " "])
 INDEX = st.integers(0, 7)
+# From the end, where the latest turn is.
+TURN = st.tuples(st.integers(-4, -1))
+ASKED: Said = ("ask", "I have looked at all of the files in this folder, as asked.", (), "B", False, False)
 
+ASK = st.tuples(st.just("ask"), TEXTS, CALLS, THOUGHTS, st.just(False), st.just(False))
 STEPS = st.one_of(
     st.tuples(st.just("ask"), TEXTS, CALLS, THOUGHTS, st.booleans(), st.booleans()),
-    st.tuples(st.just("ask"), TEXTS, CALLS, THOUGHTS, st.just(False), st.just(False)),
+    ASK,
     st.tuples(st.just("again"), TEXTS, CALLS, THOUGHTS),
     st.tuples(st.just("said again"), INDEX, THOUGHTS),
     st.tuples(st.just("said again"), INDEX, THOUGHTS),
@@ -204,6 +209,22 @@ STEPS = st.one_of(
     st.tuples(st.just("mark")),
     st.tuples(st.just("lesson"), st.sampled_from(["[nothing]", "off"])),
     st.tuples(st.just("repaired")),
+)
+
+# What chance alone would seldom do in this order.
+GO_ON: list[Said] = [("user", "go on"), ("send",)]
+PLOTS = st.one_of(
+    # A turn that is remembered is said again, or again elsewhere, or brought along elsewhere.
+    st.builds(
+        lambda ask, turn, new: [ask, *GO_ON, ("said again", *turn, new), ("send",)], ASK, TURN, THOUGHTS
+    ),
+    st.builds(lambda ask, turn, to: [ask, *GO_ON, ("copied", *turn, to), *GO_ON], ASK, TURN, INDEX),
+    st.builds(lambda ask, step, to: [ask, *GO_ON, step, ("copied", -2, to), *GO_ON], ASK, STEPS, INDEX),
+    # A conversation loses its beginning, so that turns are known by their ids or more weakly, and goes on.
+    st.builds(lambda ask, more: [ask, ("text", 0, "ok"), *GO_ON, more, ("send",)], ASK, STEPS),
+    st.builds(lambda ask, more: [ask, ASKED, ("drop", 0), *GO_ON, more, *GO_ON], ASK, STEPS),
+    STEPS.map(lambda step: [step]),
+    STEPS.map(lambda step: [step]),
 )
 
 
@@ -337,10 +358,12 @@ class Client:
 
 @pytest.mark.parametrize("path", WIRES)
 @settings(max_examples=150, deadline=None)
-@given(steps=st.lists(STEPS, max_size=30))
-def test_requests_and_records_are_the_same_with_the_memory_as_without(path: str, steps: list[Said]) -> None:
+@given(plots=st.lists(PLOTS, max_size=12))
+def test_requests_and_records_are_the_same_with_the_memory_as_without(
+    path: str, plots: list[list[Said]]
+) -> None:
     client = Client(path)
-    for step in steps:
+    for step in itertools.chain.from_iterable(plots):
         client.step(*step)
     client.send()
     client.history.append(("user", "the end"))
