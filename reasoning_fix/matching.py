@@ -82,20 +82,21 @@ class Conversation(msgspec.Struct, frozen=True):
 class Matching(msgspec.Struct):
     """A verdict per slot (None: no match), and where an answer to this request will stand.
 
-    `tied` are slots for which several records with different reasonings were candidates.
+    `contexts` and `places` are those of the slots; `tied` are slots for which several records with different
+    reasonings were candidates.
     """
 
     verdicts: list[Verdict | None]
     contexts: list[bytes]
+    places: list[bytes]
     tied: set[int]
     context_after: bytes
     parent: bytes
     thread: bytes
 
-    def is_settled(self, position: int, slots: Sequence[Slot], verdict: Verdict, place: bytes) -> bool:
+    def is_settled(self, position: int, slots: Sequence[Slot], verdict: Verdict) -> bool:
         """Whether nothing that follows in a history can change this verdict, nor it anything but the context
         and the last turn of what follows: one whole turn as it was recorded, without a rival, and no piece.
-        `place` is the slot's.
         """
         if verdict.part or len(verdict.records) != 1 or position in self.tied:
             return False
@@ -104,7 +105,7 @@ class Matching(msgspec.Struct):
             return False
         if verdict.evidence == BY_ID:
             return True
-        return verdict.evidence == BY_CONTEXT and record.place == place
+        return verdict.evidence == BY_CONTEXT and record.place == self.places[position]
 
 
 class Last(msgspec.Struct, frozen=True):
@@ -158,6 +159,9 @@ class _Matcher:
         self.conversation = conversation
         self.verdicts: list[Verdict | None] = [None] * len(self.slots)
         self.contexts: list[bytes] = [NONE] * len(self.slots)
+        # Contexts and places as the client sent the history; they hold until a turn heals.
+        self.sent_contexts: list[bytes] = []
+        self.sent_places: list[bytes] = []
         self.tied: set[int] = set()
         self.asked: set[bytes] = set()
         self.used: set[bytes] = set()
@@ -188,6 +192,7 @@ class _Matcher:
         return Matching(
             self.verdicts[first:],
             self.contexts[first:],
+            [self._place(position) for position in range(first, len(self.slots))],
             {position - first for position in self.tied},
             after,
             parent,
@@ -201,18 +206,26 @@ class _Matcher:
 
     def _places(self) -> list[bytes]:
         """The places of all turns by the contexts as the client sent them, pieces of a turn joined too."""
-        places = []
+        joined = []
         context = previous = NONE
         for position, slot in enumerate(self.slots):
             if self.last is not None and position == 0:
-                context, previous = self.last.context, self.last.turn
-                continue
-            context = self.marks.context(context, previous, slot.gap)
-            places.append(self.marks.place(context, slot.turn))
+                context = self.last.context
+            else:
+                context = self.marks.context(context, previous, slot.gap)
+            self.sent_contexts.append(context)
+            self.sent_places.append(self.marks.place(context, slot.turn))
             if len(run := self._run(position)) > 1:
-                places.append(self.marks.place(context, self._joined(run)))
+                joined.append(self.marks.place(context, self._joined(run)))
             previous = slot.turn
-        return places
+        return self.sent_places + joined
+
+    def _place(self, position: int) -> bytes:
+        """The place of a slot in its context as it is known now."""
+        context = self.contexts[position]
+        if context == self.sent_contexts[position]:
+            return self.sent_places[position]
+        return self.marks.place(context, self.slots[position].turn)
 
     def _run(self, position: int) -> range:
         """The assistant messages that follow one another without anything said in between."""
@@ -267,7 +280,7 @@ class _Matcher:
             if self.verdicts[position] is not None:
                 continue
             verdict = (
-                self._by_place(position, slot)
+                self._by_place(position)
                 or (wide and self._by_call_ids(position, slot))
                 or (wide and self._by_altered_turn(position, slot))
             )
@@ -281,15 +294,17 @@ class _Matcher:
     def _settle_context(self, position: int) -> None:
         slot = self.slots[position]
         if position == 0:
-            self.contexts[0] = self.marks.context(NONE, NONE, slot.gap)
+            self.contexts[0] = self.sent_contexts[0]
             return
         verdict = self.verdicts[position - 1]
         if not slot.gap and verdict is not None and self._shares(position, verdict):
             self.contexts[position] = self.contexts[position - 1]
             return
-        self.contexts[position] = self.marks.context(
-            self.contexts[position - 1], self._turn_of(position - 1), slot.gap
-        )
+        before, turn = self.contexts[position - 1], self._turn_of(position - 1)
+        if before == self.sent_contexts[position - 1] and turn == self.slots[position - 1].turn:
+            self.contexts[position] = self.sent_contexts[position]
+        else:
+            self.contexts[position] = self.marks.context(before, turn, slot.gap)
 
     def _shares(self, position: int, before: Verdict) -> bool:
         mine = self.verdicts[position]
@@ -310,18 +325,15 @@ class _Matcher:
             return verdict.records[-1]
         return None
 
-    def _by_place(self, position: int, slot: Slot) -> Verdict | None:
-        context = self.contexts[position]
+    def _by_place(self, position: int) -> Verdict | None:
         run = self._run(position)
         if len(run) > 1 and all(self.verdicts[p] is None for p in run):
-            joined = self._choose(
-                self.by_place.get(self.marks.place(context, self._joined(run)), ()), position, True
-            )
+            place = self.marks.place(self.contexts[position], self._joined(run))
+            joined = self._choose(self.by_place.get(place, ()), position, True)
             if joined:
                 self._settle_pieces(run, joined)
                 return self.verdicts[position]
-        found = self.by_place.get(self.marks.place(context, slot.turn), ())
-        record = self._choose(found, position, newest=True)
+        record = self._choose(self.by_place.get(self._place(position), ()), position, newest=True)
         return Verdict((record,), BY_CONTEXT) if record else None
 
     def _settle_pieces(self, run: range, record: Record) -> None:

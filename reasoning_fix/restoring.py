@@ -265,10 +265,8 @@ class _Restoration:
                     changes[said.index] = change | self._said_nothing(said)
                 treated = self._treated(said, verdict, start)
                 report.turns.append(treated)
-            if going is not None and verdict is not None:
-                place = self.marks.place(context, said.turn)
-                if matching.is_settled(position, history.slots, verdict, place):
-                    going.settled(position, said, verdict, place, treated)
+            if going is not None and verdict and matching.is_settled(position, history.slots, verdict):
+                going.settled(position, said, verdict, matching.places[position], treated)
         if treats:
             last = None if start is None else start.point.record
             self._learn(history.slots, matching, exchange, last)

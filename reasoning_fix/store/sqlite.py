@@ -274,10 +274,11 @@ class SqliteStore:
                 for start in range(0, len(wanted), _KEYS_AT_ONCE):
                     some = wanted[start : start + _KEYS_AT_ONCE]
                     marks = ",".join("?" * len(some))
+                    # The newest are found by their row numbers: contents are not carried through a sort.
                     rows = self._connection.execute(
-                        f"SELECT turns.row, {columns} FROM {table} "
-                        f"WHERE {owner} = ? AND {column} IN ({marks}) "
-                        f"ORDER BY turns.created DESC, turns.row DESC LIMIT {RELATED_LIMIT}",
+                        f"SELECT turns.row, {columns} FROM turns WHERE row IN ("
+                        f"SELECT turns.row FROM {table} WHERE {owner} = ? AND {column} IN ({marks}) "
+                        f"ORDER BY turns.created DESC, turns.row DESC LIMIT {RELATED_LIMIT})",
                         (scope, *some),
                     ).fetchall()
                     found += [(row[0], _record(row[1:])) for row in rows]
