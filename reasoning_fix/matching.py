@@ -218,7 +218,7 @@ class _Matcher:
             if len(run := self._run(position)) > 1:
                 joined.append(self.marks.place(context, self._joined(run)))
             previous = slot.turn
-        return self.sent_places + joined
+        return self.sent_places[0 if self.last is None else 1 :] + joined
 
     def _place(self, position: int) -> bytes:
         """The place of a slot in its context as it is known now."""

@@ -128,7 +128,7 @@ class _Remembered[Report, Treated]:
             self.keys.pop(turn.key, None)
             self.places.pop(turn.place, None)
             for call in turn.calls:
-                if self.calls.get(call, 0) >= turns:
+                if self.calls.get(call, -1) >= turns:
                     del self.calls[call]
         del self.turns[turns:]
         self.points = [point for point in self.points if point.turns <= turns]

@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,11 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reasoning_fix import restoring
 from reasoning_fix.lessons import Lesson
 from reasoning_fix.recording import record_answer
-from reasoning_fix.restoring import Restored
+from reasoning_fix.remembering import Memory
+from reasoning_fix.restoring import Remembering, Restored
 from reasoning_fix.store.memory import MemoryStore
-from tests.scenes import TOOLS, Message, Scene
+from reasoning_fix.store.sqlite import open_store
+from tests.scenes import TOOLS, Message, Scene, reasoning, turn, user
 
 # ---- Any sequence of requests and answers, twice -----------------------------------------------------------
 #
@@ -354,6 +359,144 @@ class Client:
             for world in self.worlds
         ]
         self.compare(restored)
+
+
+# ---- What it saves, and what ends it -----------------------------------------------------------------------
+
+
+def read_of(client: Client, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many messages of the next request are read, with the memory."""
+    counts: list[int] = []
+    whole = restoring.read_history
+
+    def counted(messages: list[Any], *more: Any) -> Any:
+        counts.append(len(messages))
+        return whole(messages, *more)
+
+    monkeypatch.setattr(restoring, "read_history", counted)
+    client.send()
+    monkeypatch.setattr(restoring, "read_history", whole)
+    return counts[0] if len(counts) == 2 else -1
+
+
+def talk(path: str, turns: int = 6) -> Client:
+    client = Client(path)
+    for number in range(turns):
+        calls = ((f"call_{number:02}_abcdefghijkl", '{"n": 1}'),)
+        client.ask(f"This is answer {number}.", calls, "AB"[number % 2], False, False)
+    return client
+
+
+@pytest.mark.parametrize("path", WIRES)
+def test_a_request_that_goes_on_is_read_from_what_is_new(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = talk(path)
+    assert read_of(client, monkeypatch) == 2
+    assert read_of(client, monkeypatch) == 0
+    client.history.append(("user", "thanks"))
+    assert read_of(client, monkeypatch) == 1
+
+
+@pytest.mark.parametrize("path", WIRES)
+def test_the_newest_messages_may_change_from_request_to_request(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = talk(path)
+    client.mark = True
+    client.send()
+    client.ask("And so on.", (), "A", False, False)
+    client.history.append(("user", "thanks"))
+    assert read_of(client, monkeypatch) <= 4
+
+
+def test_a_conversation_known_by_its_ids_only_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = talk("/chat/completions")
+    client.step("text", 0, "A summary of what was said so far.")
+    client.send()
+    assert client.worlds[0].restore(client.body(), "sk-one", "").report.evidence == {"tool-call id": 6}
+    assert read_of(client, monkeypatch) == 0
+
+
+def test_branches_are_remembered_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = talk("/chat/completions", 20)
+    client.send()
+    client.histories.append(client.history[:5])
+    client.current = 1
+    client.ask("Now for something else.", (), "B", False, False)
+    client.history.append(("user", "thanks"))
+    client.send()
+    assert read_of(client, monkeypatch) == 0
+    client.current = 0
+    assert read_of(client, monkeypatch) == 0
+
+
+def test_an_answer_given_again_ends_what_was_remembered_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = talk("/chat/completions")
+    client.send()
+    client.step("said again", 7, "another thought")
+    assert read_of(client, monkeypatch) >= 6
+
+
+def test_another_process_that_writes_ends_it(tmp_path: Path) -> None:
+    memory: Remembering = Memory()
+    scenes = [Scene(), Scene()]
+    for scene in scenes:
+        scene.store, scene.memory = open_store(tmp_path / "turns.sqlite3"), None
+    one, two = scenes
+    one.memory = memory
+    history = [user("What is the weather?")]
+    history.append(one.say(history, turn("It is mild.", reasoning_content="A")))
+    history.append(user("Thanks"))
+    for _ in range(2):
+        assert reasoning(one.sent(history)) == ["A"]
+        assert len(memory) == 1
+    two.say(history[:1], turn("It is mild.", reasoning_content="B"))
+    assert reasoning(one.sent(history)) == ["B"]
+    for scene in scenes:
+        scene.store.close()
+
+
+def test_what_was_erased_is_not_remembered(tmp_path: Path) -> None:
+    scene = Scene()
+    scene.store = open_store(tmp_path / "turns.sqlite3")
+    history = [user("What is the weather?")]
+    history.append(scene.say(history, turn("It is mild.", reasoning_content="A")))
+    history.append(user("Thanks"))
+    assert reasoning(scene.sent(history)) == ["A"]
+    with sqlite3.connect(tmp_path / "turns.sqlite3") as other:
+        other.execute("DELETE FROM turns")
+    assert reasoning(scene.sent(history)) == [" "]
+    scene.store.close()
+
+
+def test_looking_after_the_store_ends_nothing(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "turns.sqlite3")
+    before = store.version()
+    open_store(tmp_path / "turns.sqlite3").close()
+    assert store.version() == before
+    store.close()
+
+
+def test_numbers_in_place_of_messages_are_not_taken_for_one_another() -> None:
+    client = Client("/chat/completions")
+    for last in (1, 12, 1):
+        body = _json({"model": "deepseek-v4-pro", "messages": [{"role": "user", "content": "hi"}, last]})
+        body = body.replace(b" ", b"")
+        client.compare([world.restore(body, "sk-one", "") for world in client.worlds])
+
+
+def test_it_is_bounded_in_conversations_and_bytes() -> None:
+    memory: Remembering = Memory(conversations=3, max_bytes=4000)
+    scene = Scene()
+    scene.memory = memory
+    for number in range(5):
+        scene.restore([user(f"Task {number}")])
+        assert len(memory) == min(number + 1, 3)
+    scene.restore([user("x" * 3700)])
+    assert len(memory) < 3 and memory.size <= 4000
+    scene.restore([user("x" * 5000)])
+    assert memory.size <= 4000
+    memory.clear()
+    assert (len(memory), memory.size) == (0, 0)
 
 
 @pytest.mark.parametrize("path", WIRES)

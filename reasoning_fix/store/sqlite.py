@@ -437,8 +437,10 @@ def _prepare(connection: sqlite3.Connection) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > _VERSION:
         raise StoreError(f"it was written by a newer version (format {version}, known are up to {_VERSION})")
+    if version == 0:
+        # For a file without tables only: it writes to the file, which other connections would notice.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL").fetchall()
     for pragma in (
-        "auto_vacuum = INCREMENTAL",
         "journal_mode = WAL",
         "synchronous = NORMAL",
         "wal_autocheckpoint = 0",
