@@ -1,5 +1,6 @@
 """The door for mitmproxy: options and hooks, each a few lines; what they decide is decided elsewhere."""
 
+import asyncio
 import logging
 import os
 import re
@@ -21,7 +22,7 @@ from reasoning_fix.pages import is_own_page
 from reasoning_fix.provider_files import ProviderTableError
 from reasoning_fix.provider_rows import Endpoint
 from reasoning_fix.providers import Provider, Table
-from reasoning_fix.recording import Tap
+from reasoning_fix.recording import Rest, Tap
 from reasoning_fix.refusals import STATUSES
 from reasoning_fix.remembering import Memory
 from reasoning_fix.repairing import Sent, repair, resent
@@ -266,9 +267,14 @@ class Interceptor:
         wishes = Wishes(
             ctx.options.reasoning_fallback, ctx.options.reasoning_disable, ctx.options.reasoning_split
         )
-        restored = restore(body, caller, self._table, self._store, wishes, self._lessons, memory=self._memory)
+        restored = restore(
+            body, caller, self._table, self._store, wishes, self._lessons, memory=self._memory, defers=True
+        )
         _sent[flow] = Sent(caller, body, restored, self._store, wishes, self._memory)
         _note(flow, restored.report, endpoint)
+        if (rest := restored.exchange.rest) is not None:
+            rest.then(lambda: _note(flow, restored.report, endpoint))
+            _do_soon(rest)
         if restored.body is not None:
             flow.request.content = restored.body
             counts.restored += restored.report.restored
@@ -376,6 +382,14 @@ def _pattern(name: str, given: str) -> None:
         raise _options_error(
             f"{name}: {given!r} was given; a regular expression is allowed ({error})."
         ) from error
+
+
+def _do_soon(rest: Rest) -> None:
+    """When the request is on its way; an answer that comes before that does it first."""
+    try:
+        asyncio.get_running_loop().call_soon(rest)
+    except RuntimeError:
+        rest()
 
 
 def _host(flow: http.HTTPFlow) -> str:

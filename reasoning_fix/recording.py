@@ -47,10 +47,37 @@ def nobody(scope: bytes, records: Sequence[Record]) -> None:
     """Nobody is to be told."""
 
 
+class Rest:
+    """What is left to do for a request that was already sent on. It is done once, by whoever comes first."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._work: Callable[[], object] | None = work
+        self._then: list[Callable[[], None]] = []
+        self.failed = False
+
+    def then(self, work: Callable[[], None]) -> None:
+        """Have this done after it."""
+        self._then.append(work)
+
+    def __call__(self) -> None:
+        work, self._work = self._work, None
+        if work is None:
+            return
+        try:
+            work()
+            for one in self._then:
+                one()
+        except Exception as fault:
+            self.failed = True
+            logger.warning("An answer will not be recorded: %s in reasoning-fix", type(fault).__name__)
+            logger.debug("fault after a request was sent on", exc_info=fault)
+
+
 class Exchange(msgspec.Struct):
     """One request on its way: where the turn that answers it will stand, and for whom it is recorded.
 
-    `told` is told of every record that came to the store.
+    The place is known once the `rest` is done, if there is one. `told` is told of every record that came to
+    the store.
     """
 
     store: Store
@@ -61,14 +88,15 @@ class Exchange(msgspec.Struct):
     host: str
     issuer: str
     model: str
-    conversation: Conversation
-    context: bytes
-    before: bytes
-    parent: bytes
-    thread: bytes
     asked: int
+    conversation: Conversation = Conversation()
+    context: bytes = NONE
+    before: bytes = NONE
+    parent: bytes = NONE
+    thread: bytes = NONE
     lead: str = ""
     snapshots: bool = False
+    rest: Rest | None = None
     told: Callable[[bytes, Sequence[Record]], None] = nobody
 
 
@@ -112,6 +140,10 @@ def make_record(
 
 def record_answer(exchange: Exchange, answer: Answered) -> None:
     """Put one choice of an answer into the store. A placeholder that a model echoes is never recorded."""
+    if exchange.rest is not None:
+        exchange.rest()
+        if exchange.rest.failed:
+            return
     fields = {name: value for name, value in answer.fields.items() if not _is_echo(exchange, name, value)}
     if len(fields) != len(answer.fields) and not fields:
         return

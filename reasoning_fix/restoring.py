@@ -14,13 +14,13 @@ from reasoning_fix import fallback
 from reasoning_fix.continuing import Continuation
 from reasoning_fix.dialects import DIALECTS
 from reasoning_fix.dialects.splice import SpliceError, set_members
-from reasoning_fix.dialects.wire import Answered, Request, parameter
+from reasoning_fix.dialects.wire import Answered, Change, Request, parameter
 from reasoning_fix.fallback import Settings, Wishes
 from reasoning_fix.lessons import Lesson, Lessons
 from reasoning_fix.matching import Contradiction, Conversation, Matching, Opened, Verdict, match
 from reasoning_fix.provider_rows import Endpoint
 from reasoning_fix.providers import Provider, Table
-from reasoning_fix.recording import Exchange, make_record, nobody, now, thought_of
+from reasoning_fix.recording import Exchange, Rest, make_record, nobody, now, thought_of
 from reasoning_fix.remembering import Circumstances, Memory, Start
 from reasoning_fix.store import Record, Store
 from reasoning_fix.store.sealing import Scope, SealError
@@ -117,6 +117,7 @@ class Restored(msgspec.Struct):
 
 
 type Remembering = Memory[Report, Treated | None]
+type Going = Continuation[Report, Treated | None]
 
 
 class _ScopedLookup:
@@ -171,22 +172,35 @@ def restore(
     taught: Sequence[Lesson] = (),
     only_demanded: bool = False,
     memory: Remembering | None = None,
+    defers: bool = False,
 ) -> Restored:
     """Restore what is on record, fill by rule what is demanded and is not.
 
     `taught` are lessons to try that are not learned yet; `only_demanded` restores no more than the provider
-    demands; with a `memory`, later requests of the same conversation cost little. Raises NotChatError for a
-    body that is no chat request, SpliceError for one that repeats member names.
+    demands. With a `memory`, later requests of the same conversation cost little. Where it `defers`, a
+    request in which nothing can be missing comes back at once, and what is left to do is its exchange's
+    `rest`. Raises NotChatError for a body that is no chat request, SpliceError for one that repeats member
+    names.
     """
 
     def restoration() -> _Restoration:
         request = DIALECTS[caller.endpoint.dialect].open_request(body)
-        return _Restoration(request, caller, table, store, wishes, lessons, taught, only_demanded, memory)
+        return _Restoration(
+            request, caller, table, store, wishes, lessons, taught, only_demanded, memory, defers
+        )
 
     try:
         return restoration().run()
     except Contradiction:
         return restoration().run(whole=True)
+
+
+def _continued(report: Report, start: Start[Report, Treated | None]) -> Report:
+    """The report of what was done up to the point where a request begins, as this request's own."""
+    so_far = start.point.report.copy()
+    so_far.model, so_far.family, so_far.thinking_off = report.model, report.family, report.thinking_off
+    so_far.turns = [treated for treated in start.treated if treated is not None]
+    return so_far
 
 
 class _Restoration:
@@ -201,6 +215,7 @@ class _Restoration:
         taught: Sequence[Lesson],
         only_demanded: bool,
         memory: Remembering | None,
+        defers: bool,
     ) -> None:
         self.request = request
         self.caller = caller
@@ -209,6 +224,7 @@ class _Restoration:
         self.wishes = wishes
         self.only_demanded = only_demanded
         self.memory = memory
+        self.defers = defers
         self.remembers = not taught and not only_demanded
         self.dialect = DIALECTS[caller.endpoint.dialect]
         self.marks = Fingerprints(caller.scope.fingerprint_key)
@@ -226,67 +242,30 @@ class _Restoration:
 
     def run(self, whole: bool = False) -> Restored:
         """`whole`: nothing that is remembered is used. Raises Contradiction, with nothing done yet."""
-        try:
-            return self._run(whole)
-        finally:
-            # Last of all: they are on record at places that this very request found open.
-            if self.learned and self.memory is not None:
-                self.memory.recorded(self.caller.scope.id, self.learned)
-
-    def _run(self, whole: bool) -> Restored:
-        request, report = self.request, self.report
+        request = self.request
         settings, turn_off = self._settings()
-        report.thinking_off = turn_off or fallback.is_off(self.table, self.policy, request.parameters)
-        treats = not report.thinking_off and not self.policy.rule.forbidden
+        is_off = turn_off or fallback.is_off(self.table, self.policy, request.parameters)
+        treats = not is_off and not self.policy.rule.forbidden
+        self.report.thinking_off = is_off
+        exchange = self._exchange()
         going = self._continuation(treats)
         if going is not None and not whole:
             going.begin()
-        start = None if going is None else going.start
-        if start is not None:
-            so_far = start.point.report.copy()
-            so_far.model, so_far.family = report.model, report.family
-            so_far.turns = [treated for treated in start.treated if treated is not None]
-            report = self.report = so_far
-        history = self._read(start)
-        matching = match(history, self.marks, self.lookup, self.conversation, start.last if start else None)
-        exchange = self._exchange(matching, history.tail_before)
-        changes: dict[int, dict[str, bytes | None]] = {}
-        verdicts = self._once(history.slots, matching.verdicts) if treats else matching.verdicts
-        if going is not None:
-            going.expect(len(history.slots))
-        for position, (said, verdict) in enumerate(zip(history.slots, verdicts, strict=True)):
-            context = matching.contexts[position]
-            if going is not None:
-                going.before(position, report, bool(changes))
-            treated = None
-            if treats:
-                self.status = "absent"
-                if change := self._change(said, verdict, context):
-                    changes[said.index] = change | self._said_nothing(said)
-                treated = self._treated(said, verdict, start)
-                report.turns.append(treated)
-            if going is not None and verdict and matching.is_settled(position, history.slots, verdict):
-                going.settled(position, said, verdict, matching.places[position], treated)
-        if treats:
-            last = None if start is None else start.point.record
-            self._learn(history.slots, matching, exchange, last)
-            if self.lacking and self.wishes.mode == fallback.DISABLE and self.policy.off is not None:
-                turn_off = True
+        written = request.body
+        if self.defers and (going is None or going.start is None) and self._is_left(treats, turn_off):
+            exchange.rest = Rest(lambda: self._work(treats, going, exchange))
+        else:
+            done, lacking = self._work(treats, going, exchange, turn_off)
+            written = request.body if done is None else done
+            turn_off = turn_off or lacking
         if turn_off and self.policy.off is not None:
             # Nothing is demanded then, and what is not demanded stays as the client sent it.
-            self.report = report = Report(model=report.model, family=report.family, thinking_off=True)
-            changes = {}
+            self.report = Report(model=self.report.model, family=self.report.family, thinking_off=True)
             off = fallback.turned_off(self.policy.off, request.parameters)
             self.report.turned_off = bool(off)
             settings |= off
         elif settings:
             self.report.settings = tuple(settings)
-        written = request.body
-        if going is not None and not turn_off:
-            written = going.whole(changes)
-            going.keep(history, matching, written, report, bool(changes))
-        elif changes:
-            written = self.dialect.write_request(request, changes, {})
         if settings:
             written = set_members(written, settings)
         if written is request.body:
@@ -294,7 +273,80 @@ class _Restoration:
         self.report.grown = len(written) - len(request.body)
         return Restored(written if written != request.body else None, self.report, exchange)
 
-    def _continuation(self, treats: bool) -> Continuation[Report, Treated | None] | None:
+    def _is_left(self, treats: bool, turn_off: bool) -> bool:
+        """Whether all turns are sure to stay as the client sent them, whatever is on record."""
+        if turn_off or not treats:
+            return not turn_off
+        sent = self.dialect.brought(self.request)
+        return sent is not None and all(
+            any(self._is_real(name, own[name]) for name in self.fields if name in own)
+            and self.policy.forbidden.isdisjoint(own)
+            for own in sent
+        )
+
+    def _work(
+        self, treats: bool, going: Going | None, exchange: Exchange, turn_off: bool = False
+    ) -> tuple[bytes | None, bool]:
+        """Match and treat the turns, find the place of the answer, learn and remember.
+
+        Returns the body with what was changed in turns (None: nothing is to be changed), and whether thinking
+        is to be turned off instead.
+        """
+        try:
+            start = None if going is None else going.start
+            if start is not None:
+                self.report = _continued(self.report, start)
+            history = self._read(start)
+            last = None if start is None else start.last
+            matching = match(history, self.marks, self.lookup, self.conversation, last)
+            self._place(exchange, matching, history)
+            changes = self._changes(treats, going, history, matching)
+            if treats:
+                self._learn(history.slots, matching, exchange, None if last is None else last.record)
+            if turn_off or (
+                self.lacking and self.wishes.mode == fallback.DISABLE and self.policy.off is not None
+            ):
+                return None, True
+            if going is not None:
+                written = going.whole(changes)
+                going.keep(history, matching, written, self.report, bool(changes))
+                return written, False
+            return self.dialect.write_request(self.request, changes, {}) if changes else None, False
+        finally:
+            # Last of all: they are on record at places that this very request found open.
+            if self.learned and self.memory is not None:
+                self.memory.recorded(self.caller.scope.id, self.learned)
+
+    def _changes(
+        self, treats: bool, going: Going | None, history: History, matching: Matching
+    ) -> dict[int, Change]:
+        """What is to be changed in each turn."""
+        changes: dict[int, Change] = {}
+        slots = history.slots
+        verdicts = self._once(slots, matching.verdicts) if treats else matching.verdicts
+        read_before = 0 if going is None or going.start is None else going.start.point.messages
+        if going is not None:
+            going.expect(len(slots))
+        for position, (said, verdict) in enumerate(zip(slots, verdicts, strict=True)):
+            if going is not None:
+                going.before(position, self.report, bool(changes))
+            treated = None
+            if treats:
+                self.status = "absent"
+                if change := self._change(said, verdict, matching.contexts[position]):
+                    changes[said.index] = change | self._said_nothing(said)
+                treated = Treated(
+                    read_before + said.index,
+                    self.status,
+                    verdict.evidence if verdict is not None else "",
+                    verdict.records[0].created if verdict is not None else 0,
+                )
+                self.report.turns.append(treated)
+            if going is not None and verdict and matching.is_settled(position, slots, verdict):
+                going.settled(position, said, verdict, matching.places[position], treated)
+        return changes
+
+    def _continuation(self, treats: bool) -> Going | None:
         """This request in the light of what is remembered; None where nothing of it can be."""
         if self.memory is None or not self.remembers or bytes(memoryview(self.request.array)[:1]) != b"[":
             return None
@@ -327,16 +379,6 @@ class _Restoration:
         if start is None:
             return read_history(messages, self.marks)
         return read_history(messages, self.marks, start.point.said, start.point.weight)
-
-    def _treated(
-        self, said: Slot, verdict: Verdict | None, start: Start[Report, Treated | None] | None
-    ) -> Treated:
-        return Treated(
-            said.index + (0 if start is None else start.point.messages),
-            self.status,
-            verdict.evidence if verdict is not None else "",
-            verdict.records[0].created if verdict is not None else 0,
-        )
 
     def _once(self, slots: list[Slot], verdicts: list[Verdict | None]) -> list[Verdict | None]:
         """The verdicts; where a client split a turn and left the reasoning in a piece, all are parts."""
@@ -376,9 +418,7 @@ class _Restoration:
                 settings["tool_choice"] = None
         return settings, turn_off and policy.off is not None
 
-    def _exchange(self, matching: Matching, before: bytes) -> Exchange:
-        continued = self.request.continued
-        last = self.request.messages[continued] if continued is not None else None
+    def _exchange(self) -> Exchange:
         return Exchange(
             store=self.store,
             scope=self.caller.scope,
@@ -388,16 +428,20 @@ class _Restoration:
             host=self.caller.host,
             issuer=self.caller.issuer,
             model=self.request.model,
-            conversation=self.conversation,
-            context=matching.context_after,
-            before=before,
-            parent=matching.parent,
-            thread=matching.thread,
             asked=now(),
-            lead=last.text if isinstance(last, Turn) else "",
             snapshots=self.caller.provider.snapshots(self.caller.host),
             told=nobody if self.memory is None else self.memory.recorded,
         )
+
+    def _place(self, exchange: Exchange, matching: Matching, history: History) -> None:
+        """Where the answer will stand."""
+        continued = self.request.continued
+        last = self.request.messages[continued] if continued is not None else None
+        exchange.conversation = self.conversation
+        exchange.context = matching.context_after
+        exchange.before = history.tail_before
+        exchange.parent, exchange.thread = matching.parent, matching.thread
+        exchange.lead = last.text if isinstance(last, Turn) else ""
 
     def _change(self, said: Slot, verdict: Verdict | None, context: bytes) -> dict[str, bytes | None]:
         """The reasoning fields to set in one turn, and those that must go."""

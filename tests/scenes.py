@@ -58,6 +58,7 @@ class Scene:
         self.wishes = Wishes()
         self.lessons = Lessons(None)
         self.memory: Remembering | None = Memory()
+        self.defers = False
 
     def restore(
         self,
@@ -109,6 +110,7 @@ class Scene:
             taught=taught,
             only_demanded=only_demanded,
             memory=self.memory,
+            defers=self.defers,
         )
 
     def sent(self, messages: Sequence[Message], **options: Any) -> list[Message]:

@@ -89,6 +89,20 @@ def test_a_person_sees_what_was_restored(door: Door, caplog: pytest.LogCaptureFi
         assert secret not in caplog.text
 
 
+def test_what_a_request_leaves_for_later_is_done_when_it_is_on_its_way(door: Door) -> None:
+    complete = [HISTORY[0], ANSWER, *NEXT[2:]]
+
+    async def ask() -> http.HTTPFlow:
+        flow = door.ask(complete)
+        assert flow.metadata["reasoning_fix"]["turns"] == []
+        await asyncio.sleep(0)
+        assert [turn[1] for turn in flow.metadata["reasoning_fix"]["turns"]] == ["sent"]
+        return flow
+
+    asyncio.run(ask())
+    assert json.loads(door.ask(NEXT).request.content or b"")["messages"][1]["reasoning_content"] == "R"
+
+
 @pytest.mark.parametrize("status", [400, 429, 500])
 def test_refusals_are_no_turns(door: Door, status: int) -> None:
     door.answer(door.ask(HISTORY[:1]), ANSWER, status)

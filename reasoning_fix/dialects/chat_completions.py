@@ -81,9 +81,18 @@ def open_request(body: bytes) -> Request:
     return Request(body, top, model, _is_filled(top.get("tools", _EMPTY)), array=raw_messages)
 
 
+def brought(request: Request) -> list[dict[str, bytes]] | None:
+    """A chat client keeps a reasoning field as it was or drops it. Raises NotChatError."""
+    request.opened = messages = _open_messages(request.array)
+    if messages and _is_true(messages[-1].prefix, messages[-1].partial):
+        return None
+    return [_own_fields(message) for message in messages if _string(message.role) == "assistant"]
+
+
 def read_history(request: Request) -> None:
     """Read the messages; raises NotChatError where they are no array."""
-    messages = _open_messages(request.array)
+    opened = request.opened
+    messages: list[_Message] = opened if isinstance(opened, list) else _open_messages(request.array)
     for index, message in enumerate(messages[request.stands_in :]):
         role = _string(message.role)
         if role == "assistant":

@@ -33,6 +33,7 @@ class _Message(msgspec.Struct):
 _decode_body = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _decode_message = msgspec.json.Decoder(_Message).decode
+_decode_messages = msgspec.json.Decoder(list[_Message]).decode
 
 
 # ---- Requests ----------------------------------------------------------------------------------------------
@@ -57,6 +58,15 @@ def open_request(body: bytes) -> Request:
     request = Request(body, top, string(top.get("model")) or "", is_filled(top.get("tools")), array=array)
     request.system = _system(top.get("system"))
     return request
+
+
+def brought(request: Request) -> list[dict[str, bytes]] | None:
+    """Where there are turns, thinking blocks may be missing beside others that were kept."""
+    try:
+        messages = _decode_messages(request.array)
+    except Unreadable:
+        return None
+    return None if any(message.role == "assistant" for message in messages) else []
 
 
 def read_history(request: Request) -> None:

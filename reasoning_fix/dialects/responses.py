@@ -27,7 +27,16 @@ _VOLATILE = ("id", "status", "created_by")
 # Texts of a reasoning item: https://api-docs.deepseek.com/guides/responses_api (content), Kimi (summary).
 _TEXTS = ("content", "summary")
 
+_OTHERS = ("user", "system", "developer")
+
+
+class _Kind(msgspec.Struct):
+    type: str = ""
+    role: str = ""
+
+
 _decode_body = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_kinds = msgspec.json.Decoder(list[_Kind]).decode
 
 
 # ---- Requests ----------------------------------------------------------------------------------------------
@@ -55,6 +64,17 @@ def open_request(body: bytes) -> Request:
     request = Request(body, top, string(top.get("model")) or "", is_filled(top.get("tools")), array=given)
     request.system = string(top.get("instructions")) or ""
     return request
+
+
+def brought(request: Request) -> list[dict[str, bytes]] | None:
+    """Where there are turns, reasoning items may be missing beside others that were kept."""
+    try:
+        kinds = _decode_kinds(request.array)
+    except Unreadable:
+        return None
+    if all(kind.role in _OTHERS and kind.type in ("", "message") for kind in kinds):
+        return []
+    return None
 
 
 def read_history(request: Request) -> None:

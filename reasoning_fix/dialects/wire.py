@@ -35,12 +35,13 @@ class Request(msgspec.Struct):
     """A request as read.
 
     `array` is the history as JSON; its first `stands_in` items (0 or 1) stand for a part of the history that
-    was read before and is not read again. `messages` has one entry per turn or other message, None for system
-    messages. By index in it: `systems` holds the texts of system messages, where `system` is made of these;
-    `own` the reasoning fields that a client sent; `spans` the positions of a turn in the array (where they
-    are not its index); `in_parts` the content of chat turns that is a list, `null_content` those without any.
-    `continued` is the index of a last assistant message that the model is asked to continue, or None;
-    `parameters` the body's members.
+    was read before and is not read again; `opened` is what a dialect made of it so far.
+
+    `messages` has one entry per turn or other message, None for system messages. By index in it: `systems`
+    holds the texts of system messages, where `system` is made of these; `own` the reasoning fields that a
+    client sent; `spans` the positions of a turn in the array (where they are not its index); `in_parts` the
+    content of chat turns that is a list, `null_content` those without any. `continued` is the index of a last
+    assistant message that the model is asked to continue, or None; `parameters` the body's members.
     """
 
     body: bytes
@@ -51,6 +52,7 @@ class Request(msgspec.Struct):
     systems: dict[int, str] = {}
     array: bytes | msgspec.Raw = b""
     stands_in: int = 0
+    opened: object = None
     messages: list[Turn | Other | None] = []
     own: dict[int, dict[str, bytes]] = {}
     in_parts: dict[int, bytes] = {}
@@ -90,6 +92,12 @@ class Dialect(Protocol):
 
     def read_history(self, request: Request) -> None:
         """Read the messages in the request's array. Raises NotChatError."""
+
+    def brought(self, request: Request) -> list[dict[str, bytes]] | None:
+        """The reasoning fields that each turn came with, where that alone decides whether one can be missing.
+
+        Much faster than reading the history; None where that is needed. Raises NotChatError.
+        """
 
     def write_history(self, request: Request, changes: Mapping[int, Change]) -> Written:
         """The request's array with reasoning set in some turns; every other byte as it came.

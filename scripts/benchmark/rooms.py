@@ -31,9 +31,15 @@ class Rooms:
         self._memory: Remembering = Memory()
 
     def restore(self, body: bytes) -> bytes:
-        """The request as it goes to the provider."""
-        restored = self._restored(body)
+        """The request as it goes to the provider, with all work for it done."""
+        restored = self.forward(body)
+        self.finish(restored)
         return body if restored.body is None else restored.body
+
+    def finish(self, restored: Restored) -> None:
+        """What was left to do when the request was on its way."""
+        if restored.exchange.rest is not None:
+            restored.exchange.rest()
 
     def record(self, chunks: Iterable[bytes], coding: str = "", streamed: bool = True) -> None:
         """An answer that passes by."""
@@ -44,12 +50,19 @@ class Rooms:
 
     def _exchange(self) -> Exchange:
         body = json.dumps({"model": "deepseek-v4-pro", "messages": [{"role": "user", "content": "go"}]})
-        return self._restored(body.encode()).exchange
+        return self.forward(body.encode()).exchange
 
-    def _restored(self, body: bytes) -> Restored:
-        wishes = Wishes()
+    def forward(self, body: bytes) -> Restored:
+        """The work that a request waits for."""
         return restore(
-            body, self._caller, self._table, self._store, wishes, self._lessons, memory=self._memory
+            body,
+            self._caller,
+            self._table,
+            self._store,
+            Wishes(),
+            self._lessons,
+            memory=self._memory,
+            defers=True,
         )
 
     def close(self) -> None:
