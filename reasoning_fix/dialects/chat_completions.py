@@ -160,6 +160,16 @@ def _part_text(raw: bytes) -> str | None:
         return None
 
 
+def may_end(events: bytes) -> bool:
+    """Whether a finish reason is not null, or [DONE] comes; letters spelled by number are in doubt."""
+    reasons = events.count(b"finish_reason")
+    return (
+        (reasons and reasons != events.count(b'finish_reason":null') + events.count(b'finish_reason": null'))
+        or b"[DONE]" in events
+        or b"\\u00" in events
+    )
+
+
 def folder(snapshots: bool) -> AnswerFolder:
     """A reader for one answer."""
     return AnswerFolder(snapshots)

@@ -367,6 +367,11 @@ def _layout(parts: list[_Block]) -> bytes:
     return values.layout([part.written() if part.thinks else None for part in parts])
 
 
+def may_end(events: bytes) -> bool:
+    """Whether there is more than deltas of blocks: message_delta, message_stop, or [DONE] of some relays."""
+    return b"message" in events or b"[DONE]" in events or b"\\u00" in events
+
+
 def folder(snapshots: bool) -> "AnswerFolder":
     """A reader for one answer."""
     return AnswerFolder()

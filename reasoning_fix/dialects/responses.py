@@ -350,6 +350,11 @@ _DELTAS = {
 }
 
 
+def may_end(events: bytes) -> bool:
+    """Whether there is a response that is completed or incomplete, or a whole one in place of events."""
+    return b"complete" in events or b'"output"' in events or b"\\u00" in events
+
+
 def folder(snapshots: bool) -> "AnswerFolder":
     """A reader for one answer."""
     return AnswerFolder()

@@ -116,6 +116,9 @@ class Dialect(Protocol):
     def tagged(self, request: Request, index: int, whole: str) -> dict[str, bytes]:
         """The change that gives a turn back the text with the `<think>` block that a client stripped."""
 
+    def may_end(self, events: bytes) -> bool:
+        """Whether whole events of a stream may finish a turn: a scan; where it is in doubt, they may."""
+
     def folder(self, snapshots: bool) -> Folder:
         """A reader for one answer; `snapshots`: its fragments may repeat all that came before."""
 
