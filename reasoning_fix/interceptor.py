@@ -1,5 +1,6 @@
 """The door for mitmproxy: options and hooks, each a few lines; what they decide is decided elsewhere."""
 
+import asyncio
 import logging
 import os
 import re
@@ -24,10 +25,12 @@ from reasoning_fix.pages import is_own_page
 from reasoning_fix.provider_files import ProviderTableError
 from reasoning_fix.provider_rows import Endpoint
 from reasoning_fix.providers import Provider, Table
-from reasoning_fix.recording import Tap
+from reasoning_fix.recording import Rest, Tap, accepted
 from reasoning_fix.refusals import STATUSES
+from reasoning_fix.remembering import Memory
 from reasoning_fix.repairing import Sent, repair, resent
-from reasoning_fix.restoring import Report, restore
+from reasoning_fix.reporting import Report
+from reasoning_fix.restoring import Remembering, restore
 from reasoning_fix.store import Store, StoreError
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation
@@ -59,6 +62,7 @@ class Interceptor:
         self._installation: Installation | None = None
         self._lessons = Lessons(None)
         self._book = Book(None)
+        self._memory: Remembering = Memory()
         self._decrypt_all = False
         self._view = ChatView(self._table)
 
@@ -214,6 +218,7 @@ class Interceptor:
             return  # `response` looks at it before the client does
         _sent.pop(flow, None)
         if sent is not None and flow.response.status_code == 200:
+            _learn(sent)
             if streamed or content_type.endswith("json"):
                 keep = 1024 * int(ctx.options.reasoning_view_kilobytes)
                 flow.response.stream = Tap(sent.exchange, coding, streamed, size, keep)
@@ -287,11 +292,22 @@ class Interceptor:
             raise NotChatError("its body does not decompress") from None
         caller = callers.caller(flow, provider, endpoint, self._installation)
         wishes = self._wishes()
-        restored = restore(body, caller, self._table, self._store, wishes, self._lessons)
-        _sent[flow] = Sent(caller, body, restored, self._store, wishes)
+        restored = restore(
+            body, caller, self._table, self._store, wishes, self._lessons, memory=self._memory, defers=True
+        )
+        _sent[flow] = Sent(caller, body, restored, self._store, wishes, self._memory)
         client = flow.request.headers.get("user-agent", "")
-        counting.asked(self._book, flow, provider.name, client, restored.report, restored.exchange)
-        flow.metadata[notes.KEY] = notes.written(restored.report, endpoint, wishes)
+
+        def account() -> None:
+            report = restored.report
+            counting.asked(self._book, flow, provider.name, client, report, restored.exchange)
+            flow.metadata[notes.KEY] = notes.written(report, endpoint, wishes)
+
+        if (rest := restored.exchange.rest) is None:
+            account()
+        else:
+            rest.then(account)
+            _do_soon(rest)
         if restored.body is not None:
             flow.request.content = restored.body
             counts.restored += restored.report.restored
@@ -323,6 +339,7 @@ class Interceptor:
     @command.command("reasoning_fix.forget")  # type: ignore[untyped-decorator]
     def forget(self, host: str = "") -> None:
         """Forget what refusals taught about a host, or about all of them."""
+        self._memory.clear()
         count = self._lessons.forget(host)
         logger.log(ALERT, "Forgot %d lesson%s.", count, "" if count == 1 else "s")
 
@@ -366,6 +383,7 @@ class Interceptor:
         )
 
     def _close(self) -> None:
+        self._memory.clear()
         self._book.close()
         if self._store is not None:
             self._store.close()
@@ -419,6 +437,22 @@ def _pattern(name: str, given: str) -> None:
         raise _options_error(
             f"{name}: {given!r} was given; a regular expression is allowed ({error})."
         ) from error
+
+
+def _learn(sent: Sent) -> None:
+    try:
+        accepted(sent.exchange)
+    except Exception as fault:
+        logger.warning("%s: nothing learned: %s in reasoning-fix", sent.caller.host, type(fault).__name__)
+        logger.debug("fault while learning", exc_info=fault)
+
+
+def _do_soon(rest: Rest) -> None:
+    """When the request is on its way; an answer that comes before that does it first."""
+    try:
+        asyncio.get_running_loop().call_soon(rest)
+    except RuntimeError:
+        rest()
 
 
 def _as_coded(response: http.Response, kept: Kept) -> bytes:

@@ -89,6 +89,27 @@ def test_a_person_sees_what_was_restored(door: Door, caplog: pytest.LogCaptureFi
         assert secret not in caplog.text
 
 
+def test_what_a_request_leaves_for_later_is_done_when_it_is_on_its_way(door: Door) -> None:
+    complete = [HISTORY[0], ANSWER, *NEXT[2:]]
+
+    async def ask() -> http.HTTPFlow:
+        flow = door.ask(complete)
+        assert "reasoning_fix" not in flow.metadata
+        await asyncio.sleep(0)
+        assert [turn[1] for turn in flow.metadata["reasoning_fix"]["turns"]] == ["sent"]
+        return flow
+
+    door.answer(asyncio.run(ask()), {"role": "assistant", "content": "Well."})
+    assert json.loads(door.ask(NEXT).request.content or b"")["messages"][1]["reasoning_content"] == "R"
+
+
+@pytest.mark.parametrize(("status", "taught"), [(200, "R"), (401, " "), (400, " "), (429, " ")])
+def test_a_client_teaches_only_what_the_provider_took(door: Door, status: int, taught: str) -> None:
+    complete = [HISTORY[0], ANSWER, *NEXT[2:]]
+    door.answer(door.ask(complete), {"role": "assistant", "content": "Well."}, status)
+    assert json.loads(door.ask(NEXT).request.content or b"")["messages"][1]["reasoning_content"] == taught
+
+
 @pytest.mark.parametrize("status", [400, 429, 500])
 def test_refusals_are_no_turns(door: Door, status: int) -> None:
     door.answer(door.ask(HISTORY[:1]), ANSWER, status)
@@ -132,7 +153,7 @@ def test_bad_bodies_go_on_untouched_with_one_line(
 def test_a_fault_of_ours_leaves_the_request_as_it_was(
     door: Door, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("text of the conversation")
 
     monkeypatch.setattr("reasoning_fix.interceptor.restore", broken)
