@@ -7,7 +7,7 @@ from pathlib import Path
 from reasoning_fix import providers
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import Lessons
-from reasoning_fix.recording import Exchange, Tap
+from reasoning_fix.recording import Exchange, Tap, accepted
 from reasoning_fix.remembering import Memory
 from reasoning_fix.restoring import Caller, Remembering, Restored, restore
 from reasoning_fix.store import Store
@@ -37,9 +37,8 @@ class Rooms:
         return body if restored.body is None else restored.body
 
     def finish(self, restored: Restored) -> None:
-        """What was left to do when the request was on its way."""
-        if restored.exchange.rest is not None:
-            restored.exchange.rest()
+        """What was left to do when the request was on its way, and taken."""
+        accepted(restored.exchange)
 
     def record(self, chunks: Iterable[bytes], coding: str = "", streamed: bool = True) -> None:
         """An answer that passes by."""
