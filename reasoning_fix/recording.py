@@ -6,6 +6,7 @@ tap returns each chunk as it came, whatever happens; a fault of ours only makes 
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -58,6 +59,8 @@ class Rest:
     def __init__(self, work: Callable[[], object]) -> None:
         self._work: Callable[[], object] | None = work
         self._then: list[Callable[[], None]] = []
+        # Whoever comes while another thread is at it waits for it.
+        self._lock = threading.Lock()
         self.failed = False
 
     def then(self, work: Callable[[], None]) -> None:
@@ -65,9 +68,12 @@ class Rest:
         self._then.append(work)
 
     def __call__(self) -> None:
-        work, self._work = self._work, None
-        if work is None:
-            return
+        with self._lock:
+            work, self._work = self._work, None
+            if work is not None:
+                self._do(work)
+
+    def _do(self, work: Callable[[], object]) -> None:
         try:
             work()
         except NotChatError as error:
@@ -78,7 +84,11 @@ class Rest:
             logger.warning("An answer will not be recorded: %s in reasoning-fix", type(fault).__name__)
             logger.debug("fault after a request was sent on", exc_info=fault)
         for one in self._then:
-            one()
+            try:
+                one()
+            except Exception as fault:
+                logger.warning("%s in reasoning-fix, after a request was sent on", type(fault).__name__)
+                logger.debug("fault after a request was sent on", exc_info=fault)
 
 
 class Exchange(msgspec.Struct):

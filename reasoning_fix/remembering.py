@@ -102,11 +102,23 @@ class _Remembered[Report, Treated]:
         self.body = self.sent = b""
         self.begin = 0
         self.points: list[Point[Report]] = []
+        self.first = 0, b""
         self.turns: list[Turned[Treated]] = []
         # The number of the turn that a record went to, or that has a place or a call.
         self.keys: dict[bytes, int] = {}
         self.places: dict[bytes, int] = {}
         self.calls: dict[tuple[bytes, bytes], int] = {}
+
+    def may_begin(self, body: bytes, begin: int) -> bool:
+        """Whether the array body[begin:] has the same bytes before this conversation's first point."""
+        at, before = self.first
+        return body.startswith(before, begin + at)
+
+    def note_first(self) -> None:
+        """To be called when there are points, or other ones."""
+        at = self.points[0].received
+        glance = min(_GLANCE, at)
+        self.first = at - glance, self.body[self.begin + at - glance : self.begin + at]
 
     @property
     def size(self) -> int:
@@ -185,7 +197,8 @@ class Memory[Report, Treated]:
         with self._lock:
             best: tuple[_Remembered[Report, Treated], Point[Report]] | None = None
             for one in reversed(self._all):
-                if one.circumstances != circumstances:
+                # Where the first point does not fit, none after it does.
+                if not one.may_begin(body, begin) or one.circumstances != circumstances:
                     continue
                 for point in reversed(one.points):
                     if best is not None and point.received <= best[1].received:
@@ -234,6 +247,7 @@ class Memory[Report, Treated]:
             one.points += points
             one.thin()
             one.body, one.sent, one.begin = body, body if sent == body else sent, begin
+            one.note_first()
             if one.size > self._max_bytes:
                 return
             self._all.append(one)
