@@ -9,7 +9,7 @@ from mitmproxy import command, contentviews, ctx, flow, http, tls
 from mitmproxy.addonmanager import Loader
 from mitmproxy.log import ALERT
 
-from reasoning_fix import callers, notes, options, providers, refusals
+from reasoning_fix import background, callers, notes, options, providers, refusals
 from reasoning_fix.belongings import Belongings
 from reasoning_fix.callers import Route, host_of
 from reasoning_fix.dialects.splice import SpliceError
@@ -257,7 +257,7 @@ class Interceptor:
     async def _repair_large(self, flow: http.HTTPFlow, route: Route) -> None:
         try:
             body, caller, work = self._begin(flow, route)
-            self._end(flow, route, body, caller, await asyncio.to_thread(work))
+            self._end(flow, route, body, caller, await background.done(work))
         except Exception as fault:
             _forward_untouched(route.host, fault)
 
@@ -341,7 +341,7 @@ def _do_soon(rest: Rest, large: bool) -> None:
         rest()
         return
     if large:
-        loop.run_in_executor(None, rest)
+        background.begin(rest)
     else:
         loop.call_soon(rest)
 
