@@ -38,7 +38,7 @@ BY_NEIGHBOUR = "neighbouring turn"
 BY_TURN = "distinctive turn"
 
 
-class Opened(msgspec.Struct, frozen=True):
+class Opened(msgspec.Struct, frozen=True, gc=False):
     """The sealed part of a record: its reasoning fields as JSON values, visible text and tool-call ids.
 
     `whole` is the text with its `<think>` block where the provider put one there, else empty.
@@ -60,7 +60,7 @@ class Lookup(Protocol):
     def open(self, record: Record) -> Opened | None: ...
 
 
-class Verdict(msgspec.Struct):
+class Verdict(msgspec.Struct, gc=False):
     """What a message was recognised as.
 
     `records` are more than one where a client merged turns; `part` marks a further piece of a turn whose

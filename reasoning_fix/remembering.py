@@ -52,7 +52,7 @@ class Circumstances(msgspec.Struct, frozen=True):
     treated: bool
 
 
-class Turned[Treated](msgspec.Struct, frozen=True):
+class Turned[Treated](msgspec.Struct, frozen=True, gc=False):
     """A settled turn: its record's key, its place, its calls where they told it, and what was done to it."""
 
     key: bytes

@@ -8,7 +8,7 @@ from reasoning_fix.lessons import Lesson
 from reasoning_fix.undoing import Before
 
 
-class Treated(msgspec.Struct, frozen=True):
+class Treated(msgspec.Struct, frozen=True, gc=False):
     """What became of one turn of a history.
 
     `index` counts the turns and other messages as read; `status` is sent (the client brought its reasoning),

@@ -53,7 +53,7 @@ class Restored(msgspec.Struct):
     exchange: Exchange
 
 
-class Known(msgspec.Struct, frozen=True):
+class Known(msgspec.Struct, frozen=True, gc=False):
     """What is remembered of a settled turn: what became of it, and what its change took the place of."""
 
     treated: Treated

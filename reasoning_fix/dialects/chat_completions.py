@@ -22,7 +22,7 @@ Raw = msgspec.Raw
 _EMPTY = Raw(b"")
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     role: Raw = _EMPTY
     content: Raw = _EMPTY
     tool_calls: Raw = _EMPTY
@@ -34,17 +34,17 @@ class _Message(msgspec.Struct):
     partial: Raw = _EMPTY
 
 
-class _Part(msgspec.Struct):
+class _Part(msgspec.Struct, gc=False):
     text: str
     type: str = "text"
 
 
-class _Function(msgspec.Struct):
+class _Function(msgspec.Struct, gc=False):
     name: str | None = None
     arguments: Raw = _EMPTY
 
 
-class _ToolCall(msgspec.Struct):
+class _ToolCall(msgspec.Struct, gc=False):
     id: str | None = None
     function: _Function = msgspec.field(default_factory=_Function)
     custom: Raw = _EMPTY

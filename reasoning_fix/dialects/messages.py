@@ -25,7 +25,7 @@ _THINKING = ("thinking", "redacted_thinking")
 _REMINDER = re.compile(r"\s*(<system-reminder>(?:(?!</system-reminder>).)*</system-reminder>\s*)+", re.DOTALL)
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     role: str = ""
     content: Raw = Raw(b"null")
 

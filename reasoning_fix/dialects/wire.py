@@ -61,7 +61,7 @@ class Request(msgspec.Struct):
     continued: int | None = None
 
 
-class Answered(msgspec.Struct, frozen=True):
+class Answered(msgspec.Struct, frozen=True, gc=False):
     """A choice as the provider said it. `fields` are the reasoning fields that came, as JSON values."""
 
     turn: Turn

@@ -16,7 +16,7 @@ class StoreError(Exception):
     """The store or its secret cannot be used; the text says why and what to do."""
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A recorded turn: fingerprints (16 bytes each, b"" = none) and sealed content.
 
     `key` is 16 random bytes; `parent` the key of the recorded turn before it, `thread` that of the first one
