@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from reasoning_fix.store import StoreError
-from reasoning_fix.store.files import is_damage, make_private, set_aside
+from reasoning_fix.store.files import is_busy, is_damage, make_private, set_aside
 from reasoning_fix.tally.counts import OTHER, Line, day_of
 
 logger = logging.getLogger(__name__)
@@ -198,12 +198,6 @@ def since(counts: Counts, days: int | None, now: float) -> Counts:
     """The counts of the last `days` days."""
     oldest = "" if days is None else day_of(now - (days - 1) * _DAY)
     return {line: some for line, some in counts.items() if line.day >= oldest}
-
-
-def is_busy(error: Exception) -> bool:
-    """Whether another process has the file, which passes."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _is_full(connection: sqlite3.Connection, today: str) -> bool:
