@@ -11,7 +11,7 @@ from mitmproxy import command, contentviews, ctx, exceptions, flow, http, tls
 from mitmproxy.addonmanager import Loader
 from mitmproxy.log import ALERT
 
-from reasoning_fix import callers, fallback, notes, places, providers, refusals
+from reasoning_fix import callers, fallback, notes, places, providers, recording, refusals
 from reasoning_fix.callers import host_of
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import KeptByServer, NotChatError
@@ -359,6 +359,8 @@ class Interceptor:
             self._store.close()
             self._store = MemoryStore()
             self._installation = Installation(os.urandom(32))
+        if isinstance(self._store, SqliteStore):
+            recording.now.go_on_after(self._store.newest())
         self._lessons = Lessons(None if path is None else path.with_name("lessons.json"))
         self._book = Book(
             None if path is None else path.with_name(book.FILE),
