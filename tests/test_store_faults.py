@@ -22,6 +22,8 @@ from reasoning_fix.store import sqlite as sqlite_room
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation, SealError
 from reasoning_fix.store.sqlite import NewerFormat, SqliteStore, open_store
+from reasoning_fix.tally.book import Book
+from reasoning_fix.tally.counts import Line, day_of
 from tests.test_store import DAY_MS, SCOPE, eventually, mark, names, record
 
 ENDINGS = ("", "-wal", "-shm")
@@ -80,7 +82,7 @@ _WRITES = """
 import sys
 from pathlib import Path
 from reasoning_fix.store.sqlite import SqliteStore
-from tests.test_store import DAY_MS, SCOPE, record
+from tests.test_store import SCOPE, record
 store = SqliteStore(Path(sys.argv[1]))
 for number in range(1_000_000):
     name = f"{sys.argv[2]}-{number}"
@@ -329,6 +331,10 @@ def test_flipped_bits_give_no_wrong_thought_and_no_fault(
         store = open_store(path)
         assert found_thoughts(store) <= 600  # type: ignore[arg-type]
         store.put(MINE.id, [record("new", sealed=MINE.seal(b"new", mark("new")))])
+        if not store.by_key(MINE.id, [mark("new")]):
+            # Written beside damage that only the search for it met.
+            assert "set aside" in caplog.text, seed
+            store.put(MINE.id, [record("new", sealed=MINE.seal(b"new", mark("new")))])
         (new,) = store.by_key(MINE.id, [mark("new")])
         assert MINE.open(new.sealed, new.key) == b"new"
         store.close()
@@ -357,6 +363,31 @@ def test_bits_flipped_in_use(tmp_path: Path, seeds: range) -> None:
         store.put(MINE.id, [record("new", sealed=MINE.seal(b"new", mark("new")))])
         assert names(store.by_key(MINE.id, [mark("new")])) == ["new"]
         store.close()
+        shutil.rmtree(path.parent)
+
+
+@pytest.mark.in_full("seeds", [range(20)], [range(600)])
+def test_bits_flipped_in_the_counts_beside_it(
+    tmp_path: Path, seeds: range, caplog: pytest.LogCaptureFixture
+) -> None:
+    sound = tmp_path / "sound.sqlite3"
+    line = Line(day_of(time.time()), "deepseek", "deepseek-flash", "client")
+    book = Book(sound)
+    book.add(line, {f"count {number}": number for number in range(50)})
+    book.close()
+    for seed in seeds:
+        path = tmp_path / f"{seed}" / "counts.sqlite3"
+        path.parent.mkdir(mode=0o700)
+        shutil.copy(sound, path)
+        flip(path, random.Random(seed), 1 + seed % 60)
+        caplog.clear()
+        book = Book(path)
+        for _ in range(2):
+            book.add(line, {"new": 1})
+            book.flush()
+            found = book.counts(7)
+        assert (line in found and found[line]["new"] == 2) or "set aside" in caplog.text, seed
+        book.close()
         shutil.rmtree(path.parent)
 
 
@@ -412,6 +443,20 @@ def test_a_column_of_another_type_is_no_turn(path: Path, column: str) -> None:
     for value in ("NULL", "1.5", "'text'", "x'00'"):
         by_hand(path, f"UPDATE turns SET {column} = {value} WHERE row = 2")
         assert "sound" in after_a_restart(path)
+
+
+def test_a_schema_that_cannot_even_be_told_is_damage(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """SQLite's own words about it hold its bytes, which Python takes for text."""
+    whole_store(path)
+    with path.open("r+b") as file:
+        at = file.read(8192).index(b"CREATE INDEX turns_place")
+        file.seek(at)
+        file.write(b"CREATE \xcf\xce\xee")
+    store = open_store(path)
+    store.put(SCOPE, [record()])
+    assert isinstance(store, SqliteStore) and all_names(store) == ["one"]
+    store.close()
+    assert [entry.getMessage().count("set aside") for entry in caplog.records] == [1]
 
 
 @pytest.mark.parametrize("version", [0, -1])

@@ -14,6 +14,8 @@ from reasoning_fix.store import StoreError
 logger = logging.getLogger(__name__)
 
 ENDINGS = ("", "-wal", "-shm")
+# What a database can answer. Python cannot read all that SQLite says of a damaged schema.
+FAULTS = (sqlite3.Error, UnicodeDecodeError)
 
 
 def make_private(path: Path) -> None:
@@ -44,12 +46,13 @@ def _make_empty(path: Path) -> None:
         draft.unlink()
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def is_damage(error: Exception) -> bool:
     """Whether the file itself is at fault, and not who else uses it."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or any(
-        text in str(error) for text in ("no such table", "already exists")
-    )
+    # A plain error: what we say is always the same, so the schema must be another.
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 
 
 def is_busy(error: Exception) -> bool:
@@ -68,6 +71,11 @@ def advice(error: Exception) -> str:
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
         return "See that its disk works and has room."
     return "See that you may write it and its folder."
+
+
+def readable(value: bytes) -> str:
+    """The text_factory of a connection: a damaged name must not hide the rows beside it."""
+    return value.decode(errors="replace")
 
 
 def set_aside(path: Path, what: str) -> None:

@@ -21,7 +21,16 @@ from pathlib import Path
 import msgspec
 
 from reasoning_fix.store import RELATED_LIMIT, Record, Store, StoreError
-from reasoning_fix.store.files import ENDINGS, advice, is_busy, is_damage, make_private, set_aside
+from reasoning_fix.store.files import (
+    ENDINGS,
+    FAULTS,
+    advice,
+    is_busy,
+    is_damage,
+    make_private,
+    readable,
+    set_aside,
+)
 from reasoning_fix.store.memory import MemoryStore
 
 logger = logging.getLogger(__name__)
@@ -44,7 +53,7 @@ _SET_ASIDE_SECONDS = 60.0
 _SAID_AGAIN_SECONDS = 600.0
 _DAY_MS = 86_400_000
 # What SQLite cannot hold, however often it is tried.
-_UNFIT = (OverflowError, UnicodeError, sqlite3.IntegrityError)
+_UNFIT = (OverflowError, UnicodeEncodeError, sqlite3.IntegrityError)
 _SCHEMA = """
 CREATE TABLE turns (
     row INTEGER PRIMARY KEY, scope BLOB NOT NULL, key BLOB NOT NULL UNIQUE, issuer TEXT NOT NULL,
@@ -105,7 +114,7 @@ def open_store(path: Path, *, keep_days: int = 30, keep_megabytes: int = 512) ->
     """The store at `path`; one in memory where none can be kept there, with a warning that says why."""
     try:
         return SqliteStore(path, keep_days=keep_days, keep_megabytes=keep_megabytes)
-    except (sqlite3.Error, OSError, StoreError) as error:
+    except (*FAULTS, OSError, StoreError) as error:
         logger.warning(
             "The store %s cannot be used (%s): turns are kept only while the proxy runs. %s",
             path,
@@ -151,7 +160,7 @@ class SqliteStore:
             self._connected = True
         except NewerFormat:
             raise
-        except sqlite3.DatabaseError as error:
+        except FAULTS as error:
             if is_damage(error):
                 self._begin_anew()
             else:
@@ -177,7 +186,7 @@ class SqliteStore:
                     self._disconnect()
         except _UNFIT as error:
             self._warn_once("The store %s cannot hold a turn (%s); it is not kept.", error)
-        except sqlite3.Error as error:
+        except FAULTS as error:
             self._cannot(error)
             with self._waiting_lock:
                 self._waiting.put(scope, records)
@@ -222,7 +231,7 @@ class SqliteStore:
             with self._lock:
                 self._catch_up()
                 self._connection.execute("SELECT row FROM turns LIMIT 1").fetchall()
-        except sqlite3.Error:
+        except FAULTS:
             return False
         return self._file == _identity(self._path) and os.access(self._path, os.W_OK)
 
@@ -240,7 +249,7 @@ class SqliteStore:
             with self._lock:
                 self._catch_up()
                 return int(self._connection.execute("SELECT max(created) FROM turns").fetchone()[0] or 0)
-        except sqlite3.Error as error:
+        except FAULTS as error:
             self._cannot(error)
             return 0
 
@@ -318,7 +327,7 @@ class SqliteStore:
                         (scope, *some),
                     ).fetchall()
                     found += [(row[0], record) for row in rows if (record := _record(row[1:])) is not None]
-        except sqlite3.Error as error:
+        except FAULTS as error:
             self._cannot(error)
             return []
         # A damaged index leads to other turns, and SQLite does not compare them with what was asked for.
@@ -332,7 +341,7 @@ class SqliteStore:
             self._told[text] = now
             logger.warning(text, self._path, reason)
 
-    def _cannot(self, error: sqlite3.Error, waited: bool = False) -> None:
+    def _cannot(self, error: Exception, waited: bool = False) -> None:
         """The file could not be used for once: say why and what to do, and do not wait for it again.
 
         Proxies that share a file lock it for moments: that is worth a line only after one has waited for it.
@@ -392,7 +401,7 @@ class SqliteStore:
                     self._path,
                 )
 
-    def _mend(self, error: sqlite3.Error) -> None:
+    def _mend(self, error: Exception) -> None:
         """A file found damaged while running is set aside, at most once a minute.
 
         Where no new one can be begun the connection stays closed: turns wait in memory, and the maintenance
@@ -409,7 +418,7 @@ class SqliteStore:
                 self._begin_anew()
             except NewerFormat as newer:
                 self._cannot(newer)
-            except (sqlite3.Error, OSError) as fault:
+            except (*FAULTS, OSError) as fault:
                 self._file = None
                 logger.warning(
                     "The store %s cannot be made anew (%s); turns are kept in memory.", self._path, fault
@@ -446,7 +455,7 @@ class SqliteStore:
                         due = time.monotonic() + _MAINTENANCE_SECONDS
                 finally:
                     connection.close()
-            except sqlite3.Error as error:
+            except FAULTS as error:
                 logger.debug("Store maintenance will be tried again: %s", error)
                 if not stopped:
                     self._cannot(error, waited=True)
@@ -611,13 +620,12 @@ def _refuse_newer(path: Path) -> None:
         _connect(path).close()
     except NewerFormat:
         raise
-    except sqlite3.Error:
+    except FAULTS:
         return
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    # One damaged name must not hide the turns beside it.
-    connection.text_factory = _text
+    connection.text_factory = readable
     version = _check_format(connection)
     for pragma in (
         "auto_vacuum = INCREMENTAL",
@@ -707,10 +715,6 @@ def _record(row: _Row) -> Record | None:
         created=created,
         sealed=sealed,
     )
-
-
-def _text(value: bytes) -> str:
-    return value.decode(errors="replace")
 
 
 def _keys(kind: str, record: Record) -> Collection[bytes]:
