@@ -511,6 +511,10 @@ def test_a_newer_version_that_comes_between_the_look_and_the_deed(path: Path, st
     store.put(SCOPE, [record("before")])
     settled(store)
     by_hand(path, "PRAGMA user_version = 2")
+    fault = sqlite3.OperationalError("no such table: turns")
+    fault.sqlite_errorcode = sqlite3.SQLITE_ERROR
+    store._cannot(fault)
+    assert not list(path.parent.glob("*.corrupt-*"))
     connection = sqlite3.connect(path, isolation_level=None)
     for deed in (
         lambda: store._deliver(connection),
