@@ -338,7 +338,8 @@ def test_flipped_bits_give_no_wrong_thought_and_no_fault(
         (new,) = store.by_key(MINE.id, [mark("new")])
         assert MINE.open(new.sealed, new.key) == b"new"
         store.close()
-        assert len(caplog.records) <= 2, caplog.text
+        # Set aside, and what was met on the way to a new file: never a line per turn.
+        assert len(caplog.records) <= 4, caplog.text
         again = open_store(path)
         # What comes to light only now costs the file, but never in silence.
         assert names(again.by_key(MINE.id, [mark("new")])) == ["new"] or caplog.records
