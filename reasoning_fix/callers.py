@@ -3,6 +3,8 @@
 It reads flows of mitmproxy, live ones and saved ones alike; it decides nothing and keeps nothing.
 """
 
+from typing import NamedTuple
+
 from mitmproxy import http
 
 from reasoning_fix.provider_rows import Endpoint
@@ -22,21 +24,29 @@ def host_of(flow: http.HTTPFlow) -> str:
     return flow.request.pretty_host.lower()
 
 
-def route(flow: http.HTTPFlow, table: Table) -> tuple[Provider, Endpoint] | None:
+class Route(NamedTuple):
+    """Where a chat request goes to; `host` is as the client names it."""
+
+    provider: Provider
+    endpoint: Endpoint
+    host: str
+
+
+def route(flow: http.HTTPFlow, table: Table) -> Route | None:
     """The provider and endpoint that a chat request goes to; None for all other traffic."""
-    for host in (flow.request.pretty_host, flow.request.host):
-        provider = table.provider(host)
-        if provider is not None:
-            endpoint = table.endpoint(provider, flow.request.method, flow.request.path)
-            return (provider, endpoint) if endpoint is not None else None
-    return None
+    host = host_of(flow)
+    provider = table.provider(host) or table.provider(flow.request.host)
+    if provider is None:
+        return None
+    endpoint = table.endpoint(provider, flow.request.method, flow.request.path)
+    return Route(provider, endpoint, host) if endpoint is not None else None
 
 
-def caller(flow: http.HTTPFlow, provider: Provider, endpoint: Endpoint, installation: Installation) -> Caller:
+def caller(flow: http.HTTPFlow, to: Route, installation: Installation) -> Caller:
     """Who sends this request, with the scope of the credential that it carries."""
     named = session(flow.request.headers)
-    scope = installation.scope(credential(flow, provider, named))
-    return Caller(scope, provider, endpoint, host_of(flow), named)
+    scope = installation.scope(credential(flow, to.provider, named))
+    return Caller(scope, to.provider, to.endpoint, to.host, named)
 
 
 def session(headers: http.Headers) -> str:

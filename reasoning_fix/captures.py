@@ -30,11 +30,18 @@ class Asked(msgspec.Struct):
 
     number: int
     flow: http.HTTPFlow
-    provider: Provider
-    endpoint: Endpoint
+    route: callers.Route
     body: bytes
     altered: bool
     notes: Notes | None
+
+    @property
+    def provider(self) -> Provider:
+        return self.route.provider
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return self.route.endpoint
 
     @property
     def wishes(self) -> Wishes:
@@ -103,7 +110,7 @@ def asked(number: int, one: flow.Flow, table: Table) -> Asked | None:
         original = undone(body, known.dialect, was)
         if original is not None:
             body, altered = original, False
-    return Asked(number, one, *route, body, altered, known)
+    return Asked(number, one, route, body, altered, known)
 
 
 def _content(request: http.Request) -> bytes | None:

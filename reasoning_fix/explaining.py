@@ -17,7 +17,8 @@ from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import Lesson, Lessons
 from reasoning_fix.matching import Conversation, Lookup, Matching
 from reasoning_fix.providers import Table
-from reasoning_fix.restoring import Caller, Report, Restored, Treated, restore
+from reasoning_fix.reporting import Report, Treated
+from reasoning_fix.restoring import Caller, Restored, restore
 from reasoning_fix.store import Record, Store
 from reasoning_fix.turns import NONE, Fingerprints, History, Slot, Turn, visible
 
@@ -129,6 +130,9 @@ class Earlier:
     def forget(self, before: int | None = None) -> int:
         """Nothing is erased."""
         return 0
+
+    def version(self) -> object:
+        return self._store.version()
 
     def close(self) -> None:
         """The store stays open: it is somebody else's."""

@@ -64,6 +64,7 @@ class Lessons:
         self._path = path
         self._clock = clock
         self._seen: tuple[int, int] | None = None
+        # Never changed, only replaced: large requests look here from threads.
         self._known: dict[tuple[str, ...], Lesson] = {}
         self._foreign: list[msgspec.Raw] = []
         self._told = False
@@ -71,6 +72,8 @@ class Lessons:
     def about(self, host: str, dialect: str, family: str) -> list[Lesson]:
         """What is known about these models there."""
         self._refresh()
+        if not self._known:
+            return []
         return [
             lesson
             for lesson in self._known.values()
@@ -86,16 +89,15 @@ class Lessons:
         """Keep a lesson; a newer one on the same topic replaces it."""
         self._refresh()
         lesson = msgspec.structs.replace(lesson, learned=int(self._clock()))
-        self._known.pop(lesson.topic, None)
-        self._known[lesson.topic] = lesson
+        others = {topic: known for topic, known in self._known.items() if topic != lesson.topic}
+        self._known = others | {lesson.topic: lesson}
         self._write()
 
     def forget(self, host: str = "") -> int:
         """Forget the lessons about a host ("": about all); returns how many."""
         self._refresh()
         gone = [topic for topic, lesson in self._known.items() if host in ("", lesson.host)]
-        for topic in gone:
-            del self._known[topic]
+        self._known = {topic: lesson for topic, lesson in self._known.items() if topic not in gone}
         foreign = [] if host == "" else self._foreign
         if gone or foreign != self._foreign:
             self._foreign = foreign

@@ -5,10 +5,13 @@ Evidence, strongest first: the same context before it and the same turn; the sam
 agree; the same turn with a neighbour that agrees; the same, distinctive turn that is on record once. Anything
 weaker is no match: a placeholder does less harm than another turn's thoughts.
 
+What is decided depends on the records that fit and on what came before, not on how or in which order they
+were looked up: so a history can be matched in two goes (`Last`), as remembering.py does.
+
 Contexts heal: where a client altered a turn (trimmed, split, reasoning moved into the text) that was
 recognised all the same, the context of the turns after it goes on with the turn as recorded. Nothing here
-does I/O of its own: `Lookup` is handed in. Lookups are batched: one for the places, and a second one only
-where a turn has no place on record. O(turns + candidates).
+does I/O of its own: `Lookup` is handed in. Lookups are batched: one for the places, a second one only
+where a turn has no place on record, and one for each context that healed on the way. O(turns + candidates).
 """
 
 from collections import defaultdict
@@ -77,13 +80,32 @@ class Conversation(msgspec.Struct, frozen=True):
 
 
 class Matching(msgspec.Struct):
-    """A verdict per slot (None: no match), and where an answer to this request will stand."""
+    """A verdict per slot (None: no match), and where an answer to this request will stand.
+
+    `contexts` and `places` are those of the slots; `tied` are slots for which several records with different
+    reasonings were candidates.
+    """
 
     verdicts: list[Verdict | None]
     contexts: list[bytes]
+    places: list[bytes]
+    tied: set[int]
     context_after: bytes
     parent: bytes
     thread: bytes
+
+    def is_settled(self, position: int, slots: Sequence[Slot], verdict: Verdict) -> bool:
+        """Whether nothing that follows in a history can change this verdict, nor it anything but the context
+        and the last turn of what follows: one whole turn as it was recorded, without a rival, and no piece.
+        """
+        if verdict.part or len(verdict.records) != 1 or position in self.tied:
+            return False
+        slot, record = slots[position], verdict.records[0]
+        if record.turn != slot.turn or not all(one.gap for one in slots[position : position + 2]):
+            return False
+        if verdict.evidence == BY_ID:
+            return True
+        return verdict.evidence == BY_CONTEXT and record.place == self.places[position]
 
 
 class Observer(Protocol):
@@ -103,37 +125,68 @@ class Observer(Protocol):
         """The history is matched; `lookup` still answers."""
 
 
+class Last(msgspec.Struct, frozen=True):
+    """The last turn of a history's first part, which was matched before and is settled throughout.
+
+    `record` needs its key and thread only; `evidence` is what it was recognised by, `used` says whether the
+    first part has used a record.
+    """
+
+    context: bytes
+    turn: bytes
+    record: Record
+    evidence: str
+    used: Callable[[bytes], bool]
+
+
+class Contradiction(Exception):
+    """What follows could claim a record that the first part of the history has used: match it as one."""
+
+
 def match(
     history: History,
     marks: Fingerprints,
     lookup: Lookup,
     conversation: Conversation,
+    last: Last | None = None,
     observer: Observer | None = None,
 ) -> Matching:
-    """Match every turn of a history."""
-    matching = _Matcher(history, marks, lookup, conversation, observer).run()
+    """Match every turn of a history, or of what follows after `last`.
+
+    Raises Contradiction where it could come out otherwise than for the whole history.
+    """
+    matching = _Matcher(history, marks, lookup, conversation, last, observer).run()
     if observer is not None:
         observer.matched(history, marks, lookup, conversation, matching)
     return matching
 
 
 class _Matcher:
+    """With `last` given, it is the first slot; it is settled, and only its neighbours look at it."""
+
     def __init__(
         self,
         history: History,
         marks: Fingerprints,
         lookup: Lookup,
         conversation: Conversation,
+        last: Last | None,
         observer: Observer | None,
     ) -> None:
         self.observer = observer
         self.history = history
-        self.slots = history.slots
+        self.last = last
+        self.slots = history.slots if last is None else [_stand_in(last), *history.slots]
         self.marks = marks
         self.lookup = lookup
         self.conversation = conversation
         self.verdicts: list[Verdict | None] = [None] * len(self.slots)
         self.contexts: list[bytes] = [NONE] * len(self.slots)
+        # Contexts and places as the client sent the history; they hold until a turn heals.
+        self.sent_contexts: list[bytes] = []
+        self.sent_places: list[bytes] = []
+        self.tied: set[int] = set()
+        self.asked: set[bytes] = set()
         self.used: set[bytes] = set()
         self.pool: dict[bytes, Record] = {}
         self.by_place: dict[bytes, list[Record]] = defaultdict(list)
@@ -142,29 +195,60 @@ class _Matcher:
         self.by_call: dict[tuple[bytes, bytes], list[Record]] = defaultdict(list)
 
     def run(self) -> Matching:
-        if self.slots:
+        first = 0
+        if self.last is not None:
+            first = 1
+            self.contexts[0] = self.last.context
+            # A turn that is recognised by its ids only is open while the others are recognised by place.
+            if self.last.evidence == BY_CONTEXT:
+                self._settle_last(self.last)
+        if len(self.slots) > first:
             self._add(self.lookup.at(self._places()))
             self._walk()
-            if None in self.verdicts:
+            if None in self.verdicts[first:]:
                 self._widen()
+        if self.last is not None:
+            self._settle_last(self.last)
         after = self._context_after()
         last = self._record(len(self.slots) - 1)
         parent = last.key if last else NONE
-        return Matching(self.verdicts, self.contexts, after, parent, last.thread if last else NONE)
+        return Matching(
+            self.verdicts[first:],
+            self.contexts[first:],
+            [self._place(position) for position in range(first, len(self.slots))],
+            {position - first for position in self.tied},
+            after,
+            parent,
+            last.thread if last else NONE,
+        )
+
+    def _settle_last(self, last: Last) -> None:
+        self.verdicts[0] = Verdict((last.record,), last.evidence)
 
     # Candidates.
 
     def _places(self) -> list[bytes]:
         """The places of all turns by the contexts as the client sent them, pieces of a turn joined too."""
-        places = []
+        joined = []
         context = previous = NONE
         for position, slot in enumerate(self.slots):
-            context = self.marks.context(context, previous, slot.gap)
-            places.append(self.marks.place(context, slot.turn))
+            if self.last is not None and position == 0:
+                context = self.last.context
+            else:
+                context = self.marks.context(context, previous, slot.gap)
+            self.sent_contexts.append(context)
+            self.sent_places.append(self.marks.place(context, slot.turn))
             if len(run := self._run(position)) > 1:
-                places.append(self.marks.place(context, self._joined(run)))
+                joined.append(self.marks.place(context, self._joined(run)))
             previous = slot.turn
-        return places
+        return self.sent_places[0 if self.last is None else 1 :] + joined
+
+    def _place(self, position: int) -> bytes:
+        """The place of a slot in its context as it is known now."""
+        context = self.contexts[position]
+        if context == self.sent_contexts[position]:
+            return self.sent_places[position]
+        return self.marks.place(context, self.slots[position].turn)
 
     def _run(self, position: int) -> range:
         """The assistant messages that follow one another without anything said in between."""
@@ -183,6 +267,8 @@ class _Matcher:
         for record in records:
             if record.key in self.pool:
                 continue
+            if self.last is not None and self.last.used(record.key):
+                raise Contradiction
             self.pool[record.key] = record
             self.by_place[record.place].append(record)
             self.by_context[record.context].append(record)
@@ -192,32 +278,32 @@ class _Matcher:
 
     def _widen(self) -> None:
         """Look for the turns without a place on record by their other evidence."""
+        if self.last is not None:
+            self._settle_last(self.last)
         open_slots = [(p, slot) for p, slot in enumerate(self.slots) if self.verdicts[p] is None]
+        self.asked = {self.contexts[position] for position, _ in open_slots}
         self._add(
             self.lookup.related(
-                contexts={self.contexts[position] for position, _ in open_slots},
+                contexts=self.asked,
                 turns={slot.turn for _, slot in open_slots},
                 ids={call_id for _, slot in open_slots for call_id, _ in slot.calls if call_id},
             )
         )
         self._walk(wide=True)
         if self._match_neighbours() | self._match_distinctive():
-            missing = {self.contexts[p] for p, verdict in enumerate(self.verdicts) if verdict is None}
-            self._settle_contexts()
-            healed = {c for p, c in enumerate(self.contexts) if self.verdicts[p] is None} - missing
-            if healed:
-                self._add(self.lookup.related(contexts=healed, turns=(), ids=()))
             self._walk(wide=True)
 
     # One pass over the history, by context and by id.
 
     def _walk(self, wide: bool = False) -> None:
         for position, slot in enumerate(self.slots):
+            if self.last is not None and position == 0:
+                continue
             self._settle_context(position)
             if self.verdicts[position] is not None:
                 continue
             verdict = (
-                self._by_place(position, slot)
+                self._by_place(position)
                 or (wide and self._by_call_ids(position, slot))
                 or (wide and self._by_altered_turn(position, slot))
             )
@@ -228,22 +314,20 @@ class _Matcher:
         self.verdicts[position] = verdict
         self.used.update(record.key for record in verdict.records)
 
-    def _settle_contexts(self) -> None:
-        for position in range(len(self.slots)):
-            self._settle_context(position)
-
     def _settle_context(self, position: int) -> None:
         slot = self.slots[position]
         if position == 0:
-            self.contexts[0] = self.marks.context(NONE, NONE, slot.gap)
+            self.contexts[0] = self.sent_contexts[0]
             return
         verdict = self.verdicts[position - 1]
         if not slot.gap and verdict is not None and self._shares(position, verdict):
             self.contexts[position] = self.contexts[position - 1]
             return
-        self.contexts[position] = self.marks.context(
-            self.contexts[position - 1], self._turn_of(position - 1), slot.gap
-        )
+        before, turn = self.contexts[position - 1], self._turn_of(position - 1)
+        if before == self.sent_contexts[position - 1] and turn == self.slots[position - 1].turn:
+            self.contexts[position] = self.sent_contexts[position]
+        else:
+            self.contexts[position] = self.marks.context(before, turn, slot.gap)
 
     def _shares(self, position: int, before: Verdict) -> bool:
         mine = self.verdicts[position]
@@ -264,18 +348,15 @@ class _Matcher:
             return verdict.records[-1]
         return None
 
-    def _by_place(self, position: int, slot: Slot) -> Verdict | None:
-        context = self.contexts[position]
+    def _by_place(self, position: int) -> Verdict | None:
         run = self._run(position)
         if len(run) > 1 and all(self.verdicts[p] is None for p in run):
-            joined = self._choose(
-                self.by_place.get(self.marks.place(context, self._joined(run)), ()), position, True
-            )
+            place = self.marks.place(self.contexts[position], self._joined(run))
+            joined = self._choose(self.by_place.get(place, ()), position, True)
             if joined:
                 self._settle_pieces(run, joined)
                 return self.verdicts[position]
-        found = self.by_place.get(self.marks.place(context, slot.turn), ())
-        record = self._choose(found, position, newest=True)
+        record = self._choose(self.by_place.get(self._place(position), ()), position, newest=True)
         return Verdict((record,), BY_CONTEXT) if record else None
 
     def _settle_pieces(self, run: range, record: Record) -> None:
@@ -285,7 +366,7 @@ class _Matcher:
             self._settle(position, Verdict((record,), BY_CONTEXT, part=position != anchor))
 
     def _by_call_ids(self, position: int, slot: Slot) -> Verdict | None:
-        if not slot.calls or not any(call_id for call_id, _ in slot.calls):
+        if not slot.calls or not all(call_id for call_id, _ in slot.calls):
             return None
         found: list[Record] = []
         at = 0
@@ -329,11 +410,11 @@ class _Matcher:
 
     def _by_altered_turn(self, position: int, slot: Slot) -> Verdict | None:
         """Under the very same context: a turn cut short, or one whose text a client added to."""
-        candidates = [
-            record
-            for record in self.by_context.get(self.contexts[position], ())
-            if self._is_altered(record, slot)
-        ]
+        context = self.contexts[position]
+        if context not in self.asked:
+            self.asked.add(context)
+            self._add(self.lookup.related(contexts=(context,), turns=(), ids=()))
+        candidates = [record for record in self.by_context.get(context, ()) if self._is_altered(record, slot)]
         record = self._choose(candidates, position, newest=True)
         return Verdict((record,), BY_CONTEXT) if record else None
 
@@ -396,15 +477,16 @@ class _Matcher:
             settled = self._record(neighbour)
             near = [settled] if settled else candidates[neighbour]
             bonus = len(self.slots) if settled else 1
-            if step < 0:
-                keys = {r.key: r for r in near}
-                links = [(r, keys.get(r.parent)) for r in candidates[position] if r.parent]
-            else:
-                parents = {r.parent: r for r in near if r.parent}
-                links = [(r, parents.get(r.key)) for r in candidates[position]]
-            for record, linked in links:
-                if linked is not None:
-                    lengths[position][record.key] = bonus + lengths[neighbour].get(linked.key, 0)
+            # How far it goes on from a neighbour, by the key that links it.
+            reach: dict[bytes, int] = {}
+            for other in near:
+                link = other.key if step < 0 else other.parent
+                if link:
+                    reach[link] = max(reach.get(link, 0), bonus + lengths[neighbour].get(other.key, 0))
+            for record in candidates[position]:
+                length = reach.get(record.parent if step < 0 else record.key)
+                if length is not None:
+                    lengths[position][record.key] = length
         return lengths
 
     def _same_neighbour(self, record: Record, slot: Slot) -> bool:
@@ -423,8 +505,8 @@ class _Matcher:
             if not all_records or len({r.thought for r in all_records}) > 1:
                 continue
             unused = [r for r in all_records if r.key not in self.used]
-            if unused and not self._other_ids(unused[-1], slot):
-                self._settle(position, Verdict((unused[-1],), BY_TURN))
+            if unused and not self._other_ids(newest := max(unused, key=_age), slot):
+                self._settle(position, Verdict((newest,), BY_TURN))
                 found = True
         return found
 
@@ -457,6 +539,8 @@ class _Matcher:
         left = [r for r in records if reuse or r.key not in self.used]
         if len(left) < 2:
             return left[0] if left else None
+        if len({r.thought for r in left}) > 1:
+            self.tied.add(position)
         chosen, by = self._settled(left, position, newest)
         if self.observer is not None:
             self.observer.tied(position, left, by, chosen)
@@ -487,7 +571,7 @@ class _Matcher:
             preferred = [r for r in left if prefers(r)] or left
             if len(preferred) < len(left):
                 left, by = preferred, name
-        latest = max(left, key=lambda r: r.created)
+        latest = max(left, key=_age)
         rest = [r for r in left if r.thought != latest.thought]
         if not rest:
             return latest, by
@@ -508,6 +592,26 @@ class _Matcher:
         context = self.marks.context(self.contexts[position], self.slots[position].turn, following.gap)
         found = self.by_place.get(self.marks.place(context, following.turn), ())
         return {record.parent for record in found if record.parent}
+
+
+def _age(record: Record) -> tuple[int, bytes]:
+    """Newer is greater; processes on one store may record in the same millisecond."""
+    return record.created, record.key
+
+
+def _stand_in(last: Last) -> Slot:
+    return Slot(
+        index=-1,
+        turn=last.turn,
+        text="",
+        calls=(),
+        ids=(),
+        gap=(),
+        before=NONE,
+        before_weight=0,
+        weight=0,
+        counted_ids=False,
+    )
 
 
 def _overlap(record: Record, calls: Sequence[tuple[bytes, bytes]]) -> int:

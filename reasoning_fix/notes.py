@@ -13,7 +13,7 @@ from mitmproxy import http
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import Lesson
 from reasoning_fix.provider_rows import Endpoint
-from reasoning_fix.restoring import Report, Treated
+from reasoning_fix.reporting import Report, Treated
 from reasoning_fix.undoing import Before
 
 KEY = "reasoning_fix"

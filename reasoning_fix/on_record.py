@@ -26,7 +26,7 @@ class OnRecord(msgspec.Struct, frozen=True):
         asked = captures.asked(0, one, self.table)
         if asked is None:
             return [_other(one)]
-        caller = callers.caller(asked.flow, asked.provider, asked.endpoint, self.installation)
+        caller = callers.caller(asked.flow, asked.route, self.installation)
         noted = asked.notes
         family = asked.provider.rule(noted.model if noted else "", asked.endpoint.dialect).name
         told, _ = explain(

@@ -128,6 +128,8 @@ class Table(msgspec.Struct, frozen=True, eq=False):
 
 def _is_stand_in(pattern: str, text: str) -> bool:
     before, turn, after = pattern.partition(TURN)
+    if not text.startswith(before):
+        return False
     if not turn:
         return bool(pattern) and text == pattern
     inside = text.removeprefix(before).removesuffix(after)

@@ -6,13 +6,14 @@ tap returns each chunk as it came, whatever happens; a fault of ours only makes 
 
 import logging
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from reasoning_fix import usage
-from reasoning_fix.dialects.wire import Answered, AnswerError, Dialect
+from reasoning_fix.dialects.wire import Answered, AnswerError, Dialect, NotChatError
 from reasoning_fix.health import counts
 from reasoning_fix.matching import Conversation, Opened
 from reasoning_fix.providers import Table
@@ -26,6 +27,10 @@ from reasoning_fix.usage import Usage
 
 logger = logging.getLogger(__name__)
 
+# Whole events are read so many chunks at a time, which takes a third less than one by one.
+_HELD_CHUNKS = 32
+_HELD_AT_MOST = 4096
+_EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 _ANSWER_LIMIT = 64 * 1024 * 1024
 _DAY_MS = 86_400_000
 _encode = msgspec.msgpack.Encoder().encode
@@ -50,11 +55,55 @@ class _Clock:
 now = _Clock()
 
 
+def nobody(scope: bytes, records: Sequence[Record]) -> None:
+    """Nobody is to be told."""
+
+
+class Rest:
+    """What is left to do for a request that was already sent on. It is done once, by whoever comes first."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._work: Callable[[], object] | None = work
+        self._then: list[Callable[[], None]] = []
+        # Whoever comes while another thread is at it waits for it.
+        self._lock = threading.Lock()
+        self.failed = False
+
+    def then(self, work: Callable[[], None]) -> None:
+        """Have this done after it."""
+        self._then.append(work)
+
+    def __call__(self) -> None:
+        with self._lock:
+            work, self._work = self._work, None
+            if work is not None:
+                self._do(work)
+
+    def _do(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except NotChatError as error:
+            self.failed = True
+            logger.info("An answer will not be recorded: %s", error)
+        except Exception as fault:
+            self.failed = True
+            logger.warning("An answer will not be recorded: %s in reasoning-fix", type(fault).__name__)
+            logger.debug("fault after a request was sent on", exc_info=fault)
+        for one in self._then:
+            try:
+                one()
+            except Exception as fault:
+                logger.warning("%s in reasoning-fix, after a request was sent on", type(fault).__name__)
+                logger.debug("fault after a request was sent on", exc_info=fault)
+
+
 class Exchange(msgspec.Struct):
     """One request on its way: where the turn that answers it will stand, and for whom it is recorded.
 
-    What came of it, once it is answered: `recorded` turns, the last of them `answered` (milliseconds since
-    the epoch), and the tokens it cost.
+    The place is known once the `rest` is done, if there is one. `brought` are turns that the client taught,
+    to be recorded once the provider took the request; `told` is told of every record that came to the store.
+    What came of it, once it is answered: `recorded` and `learned` turns, the last recorded one `answered`
+    (milliseconds since the epoch), and the tokens it cost.
     """
 
     store: Store
@@ -65,14 +114,18 @@ class Exchange(msgspec.Struct):
     host: str
     issuer: str
     model: str
-    conversation: Conversation
-    context: bytes
-    before: bytes
-    parent: bytes
-    thread: bytes
     asked: int
+    conversation: Conversation = Conversation()
+    context: bytes = NONE
+    before: bytes = NONE
+    parent: bytes = NONE
+    thread: bytes = NONE
     lead: str = ""
     snapshots: bool = False
+    rest: Rest | None = None
+    told: Callable[[bytes, Sequence[Record]], None] = nobody
+    brought: list[Record] = []
+    learned: int = 0
     recorded: int = 0
     answered: int = 0
     cost: Usage = Usage()
@@ -116,8 +169,28 @@ def make_record(
     )
 
 
+def accepted(exchange: Exchange) -> bool:
+    """The provider took the request: what the client taught goes on record. Called any number of times.
+
+    Not before that: whoever is refused with somebody's credential teaches nothing. False where the place of
+    the answer is not known.
+    """
+    if exchange.rest is not None:
+        exchange.rest()
+        if exchange.rest.failed:
+            return False
+    if exchange.brought:
+        brought, exchange.brought = exchange.brought, []
+        exchange.store.put(exchange.scope.id, brought)
+        exchange.learned += len(brought)
+        exchange.told(exchange.scope.id, brought)
+    return True
+
+
 def record_answer(exchange: Exchange, answer: Answered) -> None:
     """Put one choice of an answer into the store. A placeholder that a model echoes is never recorded."""
+    if not accepted(exchange):
+        return
     fields = {name: value for name, value in answer.fields.items() if not _is_echo(exchange, name, value)}
     if len(fields) != len(answer.fields) and not fields:
         return
@@ -131,6 +204,7 @@ def record_answer(exchange: Exchange, answer: Answered) -> None:
     exchange.store.put(exchange.scope.id, [record])
     exchange.recorded += 1
     exchange.answered = record.created
+    exchange.told(exchange.scope.id, [record])
     counts.recorded += 1
 
 
@@ -145,7 +219,9 @@ class Tap:
     """A stream callable for mitmproxy: sees every chunk, returns it unchanged, never raises.
 
     It outlives a reload of the script, so it holds all that recording needs. `streamed` says whether the body
-    is an event stream or one JSON document; up to `keep` bytes are kept for people to look at.
+    is an event stream or one JSON document; up to `keep` bytes are kept for people to look at. Chunks of
+    whole events are held (they go on at once) and read together: when there are enough of them, when one may
+    end a turn, and at the end, however it comes.
     """
 
     def __init__(
@@ -164,6 +240,10 @@ class Tap:
         self._length = length
         self._passed = 0
         self._done = False
+        # Whether all that came so far are whole events that need not be decoded first.
+        self._is_whole = streamed and content_encoding.strip().lower() in ("", "identity")
+        self._may_hold = self._is_whole
+        self._held: list[bytes] = []
         self._copy = Copy(keep, content_encoding) if keep else None
         self._decoder = decoder(content_encoding)
         if self._decoder is None:
@@ -172,10 +252,20 @@ class Tap:
     def __call__(self, chunk: bytes) -> bytes:
         try:
             if chunk:
-                if self._copy is not None:
-                    self._copy.add(chunk)
-                if not self._done:
-                    self._feed(chunk)
+                ends = self._may_hold and chunk.endswith(_EVENT_ENDS)
+                if (
+                    ends
+                    and self._is_whole
+                    and len(chunk) <= _HELD_AT_MOST
+                    and not self._exchange.dialect.may_end(chunk)
+                ):
+                    self._held.append(chunk)
+                    if len(self._held) == _HELD_CHUNKS:
+                        self._read_held()
+                else:
+                    self._is_whole = ends
+                    self._held.append(chunk)
+                    self._read_held()
             else:
                 self.finish(complete=True)
         except Exception as fault:
@@ -184,10 +274,10 @@ class Tap:
 
     def finish(self, complete: bool) -> None:
         """The response has ended; `complete` is False where it was cut. Called any number of times."""
-        if self._done:
-            return
         try:
-            self._end(complete)
+            self._read_held()
+            if not self._done:
+                self._end(complete)
         except Exception as fault:
             self._fault(fault)
         self._done = True
@@ -200,6 +290,14 @@ class Tap:
     def kept(self, complete: bool) -> Kept | None:
         """A copy of the response, for people to look at; None where none is kept."""
         return None if self._copy is None else self._copy.kept(complete)
+
+    def _read_held(self) -> None:
+        if self._held:
+            data, self._held = b"".join(self._held), []
+            if self._copy is not None:
+                self._copy.add(data)
+            if not self._done:
+                self._feed(data)
 
     def _feed(self, chunk: bytes) -> None:
         assert self._decoder is not None

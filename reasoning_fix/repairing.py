@@ -21,7 +21,8 @@ from reasoning_fix.lessons import Lesson, Lessons
 from reasoning_fix.providers import Table
 from reasoning_fix.recording import Exchange, Tap
 from reasoning_fix.refusals import Recognised, recognise
-from reasoning_fix.restoring import Caller, Report, Restored, restore
+from reasoning_fix.reporting import Report
+from reasoning_fix.restoring import Caller, Remembering, Restored, restore
 from reasoning_fix.store import Store
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Sent(msgspec.Struct, weakref=True):
     restored: Restored
     store: Store
     wishes: Wishes
+    memory: Remembering
     refused: str = ""
 
     @property
@@ -141,6 +143,7 @@ def _attempt(refusal: Recognised, sent: Sent, table: Table, lessons: Lessons) ->
                 lessons,
                 taught=() if lesson is None else (lesson,),
                 only_demanded=only_demanded,
+                memory=sent.memory,
             )
         except (NotChatError, SpliceError):
             return None

@@ -120,7 +120,7 @@ class _Player:
         self, one: Asked, known: int | None, only_demanded: bool
     ) -> tuple[Explanation, Restored | None]:
         """Restore a request by the first so many of the lessons that it was sent by (None: all)."""
-        caller = callers.caller(one.flow, one.provider, one.endpoint, self.installation)
+        caller = callers.caller(one.flow, one.route, self.installation)
         taught = one.notes.taught(caller.host, one.endpoint.dialect, "") if one.notes is not None else []
         return explain(
             one.body,

@@ -173,14 +173,27 @@ class History(msgspec.Struct):
 
     slots: list[Slot]
     tail: tuple[bytes, ...]
-    tail_before: bytes
+    tail_weight: int
+
+    @property
+    def tail_before(self) -> bytes:
+        """The message just before what comes next."""
+        return self.tail[-1] if self.tail else NONE
 
 
-def read_history(messages: list[Turn | Other | None], marks: Fingerprints) -> History:
-    """Fold messages into slots; None (system messages) is left out. O(total text)."""
+def read_history(
+    messages: list[Turn | Other | None],
+    marks: Fingerprints,
+    said: tuple[bytes, ...] = (),
+    said_weight: int = 0,
+) -> History:
+    """Fold messages into slots; None (system messages) is left out. O(total text).
+
+    `said` is what was said after the last turn before these messages, and how much the last of it says.
+    """
     slots: list[Slot] = []
-    gap: list[bytes] = []
-    weight = 0
+    gap = list(said)
+    weight = said_weight
     for index, message in enumerate(messages):
         if message is None:
             continue
@@ -190,7 +203,7 @@ def read_history(messages: list[Turn | Other | None], marks: Fingerprints) -> Hi
             continue
         slots.append(slot(message, index, tuple(gap), weight, marks))
         gap, weight = [], 0
-    return History(slots, tuple(gap), gap[-1] if gap else NONE)
+    return History(slots, tuple(gap), weight)
 
 
 def slot(turn: Turn, index: int, gap: tuple[bytes, ...], before_weight: int, marks: Fingerprints) -> Slot:

@@ -21,17 +21,19 @@ class Before(msgspec.Struct, frozen=True):
     settings: dict[str, bytes | None] = {}
 
 
-def before(request: Request, changes: Mapping[int, Change], settings: Mapping[str, bytes | None]) -> Before:
-    """What these changes take the place of. O(changes)."""
-    nothing: dict[str, bytes] = {}
-    turns: dict[int, dict[str, bytes | None]] = {}
-    for index, change in changes.items():
-        own = request.own.get(index, nothing)
-        was = turns[index] = {name: own.get(name) for name in change}
-        if "content" in was:
-            was["content"] = _content(request, index)
+def was(request: Request, index: int, change: Change) -> dict[str, bytes | None]:
+    """The members of one turn that a change takes the place of, as they came."""
+    own = request.own.get(index, {})
+    found: dict[str, bytes | None] = {name: own.get(name) for name in change}
+    if "content" in found:
+        found["content"] = _content(request, index)
+    return found
+
+
+def was_at_top(request: Request, settings: Mapping[str, bytes | None]) -> dict[str, bytes | None]:
+    """The members at the body's top that these take the place of, as they came."""
     top = request.parameters
-    return Before(turns, {name: bytes(top[name]) if name in top else None for name in settings})
+    return {name: bytes(top[name]) if name in top else None for name in settings}
 
 
 def _content(request: Request, index: int) -> bytes:
@@ -42,7 +44,7 @@ def _content(request: Request, index: int) -> bytes:
     return request.in_parts.get(index) or msgspec.json.encode(said)
 
 
-def undone(body: bytes, dialect: str, was: Before) -> bytes | None:
+def undone(body: bytes, dialect: str, before: Before) -> bytes | None:
     """The body before these changes; None where it no longer is the body that they were made to."""
     speaks = DIALECTS.get(dialect)
     if speaks is None:
@@ -50,23 +52,23 @@ def undone(body: bytes, dialect: str, was: Before) -> bytes | None:
     try:
         request = speaks.read_request(body)
         if not all(
-            0 <= i < len(request.messages) and isinstance(request.messages[i], Turn) for i in was.turns
+            0 <= i < len(request.messages) and isinstance(request.messages[i], Turn) for i in before.turns
         ):
             return None
-        written = speaks.write_request(request, was.turns, was.settings)
-        return _emptied(written, was) if dialect == "messages" else written
+        written = speaks.write_request(request, before.turns, before.settings)
+        return _emptied(written, before) if dialect == "messages" else written
     except (NotChatError, SpliceError, msgspec.MsgspecError, KeyError, UnicodeError):
         return None
 
 
-def _emptied(body: bytes, was: Before) -> bytes:
+def _emptied(body: bytes, before: Before) -> bytes:
     """Messages that held nothing but what was put in: their dialect leaves no content without a block."""
     request = DIALECTS["messages"].read_request(body)
-    left = [i for i, fields in was.turns.items() if i in request.own and not any(fields.values())]
+    left = [i for i, fields in before.turns.items() if i in request.own and not any(fields.values())]
     if not left:
         return body
     place = members(body)["messages"]
     array = body[place.begin : place.end]
     raws = values.items(array)
     emptied = {at: set_members(raws[at], {"content": b'""'}) for i in left for at in request.spans[i]}
-    return b"".join((body[: place.begin], set_items(array, {}, dict(emptied)), body[place.end :]))
+    return b"".join((body[: place.begin], set_items(array, {}, dict(emptied)).data, body[place.end :]))

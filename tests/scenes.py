@@ -11,8 +11,9 @@ from reasoning_fix import providers
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import Lesson, Lessons
 from reasoning_fix.matching import Opened
-from reasoning_fix.recording import Exchange, Tap, record_answer
-from reasoning_fix.restoring import Caller, Restored, restore
+from reasoning_fix.recording import Exchange, Tap, accepted, record_answer
+from reasoning_fix.remembering import Memory
+from reasoning_fix.restoring import Caller, Remembering, Restored, restore
 from reasoning_fix.store import Store
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation
@@ -56,6 +57,9 @@ class Scene:
         self.mode = "auto"
         self.wishes = Wishes()
         self.lessons = Lessons(None)
+        self.memory: Remembering | None = Memory()
+        self.defers = False
+        self.accepts = True
 
     def restore(
         self,
@@ -97,7 +101,7 @@ class Scene:
         self, body: bytes, caller: Caller, *taught: Lesson, only_demanded: bool = False
     ) -> Restored:
         wishes = msgspec.structs.replace(self.wishes, mode=self.mode)
-        return restore(
+        restored = restore(
             body,
             caller,
             self.table,
@@ -106,7 +110,12 @@ class Scene:
             self.lessons,
             taught=taught,
             only_demanded=only_demanded,
+            memory=self.memory,
+            defers=self.defers,
         )
+        if self.accepts and not self.defers:
+            accepted(restored.exchange)
+        return restored
 
     def sent(self, messages: Sequence[Message], **options: Any) -> list[Message]:
         """The messages as the provider gets them."""

@@ -264,12 +264,9 @@ class Running:
 
     def answer(self, made: http.HTTPFlow, message: Message) -> None:
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        made.response = http.Response.make(200, b"", {"content-type": "application/json"})
-        made.response.raw_content = None
+        body = json.dumps({"choices": [choice]}).encode()
+        made.response = http.Response.make(200, body, {"content-type": "application/json"})
         self.addon.responseheaders(made)
-        assert callable(made.response.stream)
-        made.response.stream(json.dumps({"choices": [choice]}).encode())
-        made.response.stream(b"")
         asyncio.run(self.addon.response(made))
 
     def explain(self, made: http.HTTPFlow, *more: str) -> list[str]:

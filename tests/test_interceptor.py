@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,17 +47,29 @@ class Door:
         body = json.dumps({"model": "deepseek-flash", "messages": messages, "tools": TOOLS}).encode()
         flow = self.flow(body, **options)
         self.addon.requestheaders(flow)
-        self.addon.request(flow)
+        self.request(flow)
         return flow
 
-    def answer(self, flow: http.HTTPFlow, message: Message, status: int = 200) -> None:
+    def request(self, flow: http.HTTPFlow) -> None:
+        """Let the addon see a request, and wait for it where it takes its time, as mitmproxy does."""
+
+        async def wait(work: Awaitable[None]) -> None:
+            await work
+
+        if (work := self.addon.request(flow)) is not None:
+            asyncio.run(wait(work))
+
+    def answer(self, flow: http.HTTPFlow, message: Message, status: int = 200, chunked: bool = False) -> None:
         choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
         body = json.dumps({"choices": [choice]}).encode()
-        flow.response = http.Response.make(status, b"", {"content-type": "application/json"})
-        flow.response.raw_content = None
+        flow.response = http.Response.make(status, body, {"content-type": "application/json"})
+        if chunked:
+            del flow.response.headers["content-length"]
         self.addon.responseheaders(flow)
         stream = flow.response.stream
+        assert callable(stream) == (chunked and status == 200)
         if callable(stream):
+            flow.response.raw_content = None
             assert stream(body) == body
             assert stream(b"") == b""
         asyncio.run(self.addon.response(flow))
@@ -73,10 +85,11 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
         addon.done()
 
 
-def test_a_person_sees_what_was_restored(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_person_sees_what_was_restored(door: Door, caplog: pytest.LogCaptureFixture, chunked: bool) -> None:
     caplog.set_level(logging.INFO)
     first = door.ask(HISTORY[:1])
-    door.answer(first, ANSWER)
+    door.answer(first, ANSWER, chunked=chunked)
     assert json.loads(first.response.content)["choices"]  # type: ignore[union-attr,arg-type]
     second = door.ask(NEXT)
     assert json.loads(second.request.content or b"")["messages"][1]["reasoning_content"] == "R"
@@ -87,6 +100,27 @@ def test_a_person_sees_what_was_restored(door: Door, caplog: pytest.LogCaptureFi
     assert first.comment == ""
     for secret in ("sk-one", "Let me look", "Weather"):
         assert secret not in caplog.text
+
+
+def test_what_a_request_leaves_for_later_is_done_when_it_is_on_its_way(door: Door) -> None:
+    complete = [HISTORY[0], ANSWER, *NEXT[2:]]
+
+    async def ask() -> http.HTTPFlow:
+        flow = door.ask(complete)
+        assert "reasoning_fix" not in flow.metadata
+        await asyncio.sleep(0)
+        assert [turn[1] for turn in flow.metadata["reasoning_fix"]["turns"]] == ["sent"]
+        return flow
+
+    door.answer(asyncio.run(ask()), {"role": "assistant", "content": "Well."})
+    assert json.loads(door.ask(NEXT).request.content or b"")["messages"][1]["reasoning_content"] == "R"
+
+
+@pytest.mark.parametrize(("status", "taught"), [(200, "R"), (401, " "), (400, " "), (429, " ")])
+def test_a_client_teaches_only_what_the_provider_took(door: Door, status: int, taught: str) -> None:
+    complete = [HISTORY[0], ANSWER, *NEXT[2:]]
+    door.answer(door.ask(complete), {"role": "assistant", "content": "Well."}, status)
+    assert json.loads(door.ask(NEXT).request.content or b"")["messages"][1]["reasoning_content"] == taught
 
 
 @pytest.mark.parametrize("status", [400, 429, 500])
@@ -101,7 +135,7 @@ def test_compressed_request_bodies_stay_compressed(door: Door) -> None:
     door.answer(door.ask(HISTORY[:1]), ANSWER)
     body = json.dumps({"model": "deepseek-flash", "messages": NEXT, "tools": TOOLS}).encode()
     flow = door.flow(gzip.compress(body), content_encoding="gzip")
-    door.addon.request(flow)
+    door.request(flow)
     sent = json.loads(gzip.decompress(flow.request.raw_content or b""))
     assert sent["messages"][1]["reasoning_content"] == "R"
 
@@ -123,7 +157,7 @@ def test_bad_bodies_go_on_untouched_with_one_line(
 ) -> None:
     caplog.set_level(logging.INFO)
     flow = door.flow(body, **headers)
-    door.addon.request(flow)
+    door.request(flow)
     assert flow.request.raw_content == body
     lines = [entry for entry in caplog.records if "forwarded untouched" in entry.getMessage()]
     assert len(lines) == 1 and said in lines[0].getMessage() and lines[0].exc_info is None
@@ -132,7 +166,7 @@ def test_bad_bodies_go_on_untouched_with_one_line(
 def test_a_fault_of_ours_leaves_the_request_as_it_was(
     door: Door, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("text of the conversation")
 
     monkeypatch.setattr("reasoning_fix.interceptor.restore", broken)
@@ -153,7 +187,7 @@ def test_fifty_megabytes(door: Door) -> None:
 def test_a_streamed_request_body_is_left_alone(door: Door) -> None:
     flow = door.flow(b"")
     flow.request.raw_content = None
-    door.addon.request(flow)
+    door.request(flow)
     assert flow.request.raw_content is None
 
 

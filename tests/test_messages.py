@@ -821,9 +821,9 @@ def test_restoring_twice_gives_the_same_bytes() -> None:
 def test_own_thinking_is_learned_and_comes_back() -> None:
     scene = scene_at()
     history = [user("hello there"), turn(think("mine"), redacted("y"), text("Hi!")), user("next")]
-    assert scene.restore(history).report.learned == 1
+    assert scene.restore(history).exchange.learned == 1
     assert scene.sent(edited(history, 1, "Hi!"))[1] == history[1]
-    assert scene.restore(history).report.learned == 0
+    assert scene.restore(history).exchange.learned == 0
 
 
 def test_repeated_member_names_are_not_guessed_at() -> None:

@@ -10,7 +10,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from reasoning_fix.dialects import splice
-from reasoning_fix.dialects.splice import SpliceError, members, set_in_array, set_items, set_members
+from reasoning_fix.dialects.splice import (
+    SpliceError,
+    item_ends,
+    members,
+    set_in_items,
+    set_items,
+    set_members,
+    with_history,
+)
 
 # ---- Any JSON, in any spelling: white space, escapes, numbers ----------------------------------------------
 
@@ -208,7 +216,7 @@ def test_what_is_no_object_is_refused(data: bytes) -> None:
 def test_set_items(
     data: bytes, put: Mapping[int, Sequence[bytes]], replaced: Mapping[int, bytes | None], expected: bytes
 ) -> None:
-    assert set_items(data, put, replaced) == expected
+    assert set_items(data, put, replaced).data == expected
 
 
 @settings(max_examples=200, deadline=None)
@@ -223,23 +231,47 @@ def test_any_change_of_items(data: bytes, draw: st.DataObject) -> None:
         new = replaced.get(index, item)
         expected += [] if new is None else [new]
     expected += put.get(len(before), [])
-    after = set_items(data, put, replaced)
+    after, ends = set_items(data, put, replaced)
     assert spelled_items(after) == expected == splice.items(after)
     if not replaced and not any(put.values()):
         assert after == data
+        assert ends == item_ends(data)
+    for index, end in enumerate(ends):
+        # Where an item ends the array is what it would be without all that follows.
+        first = {at: new for at, new in put.items() if at <= index}
+        changed = {at: new for at, new in replaced.items() if at <= index}
+        part = set_items(data[: item_ends(data)[index]] + b"]", first, changed)
+        assert part.data == after[:end] + b"]"
 
 
-# ---- set_in_array ------------------------------------------------------------------------------------------
+# ---- set_in_items ------------------------------------------------------------------------------------------
+
+
+def set_in_array(
+    body: bytes,
+    changes: Mapping[int, Mapping[str, bytes | None]],
+    settings: Mapping[str, bytes | None],
+    present: Mapping[int, Sequence[str]] | None = None,
+) -> bytes:
+    opened = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    return with_history(body, opened, "m", settings, set_in_items(bytes(opened["m"]), changes, present))
 
 
 def test_set_in_array() -> None:
     body = b'{ "m" : [ {"a":1} , {"a":1,"b":2},{ } ], "x":1.0 }'
     changes: dict[int, dict[str, bytes | None]] = {1: {"b": None, "c": b"3"}, 2: {"d": b"4"}}
     expected = b'{ "m" : [ {"a":1} , {"a":1,"c":3},{"d":4 } ], "x":1.0 }'
-    assert set_in_array(body, "m", changes, {}) == expected
-    assert set_in_array(body, "m", {}, {"x": b"2"}) == body.replace(b"1.0", b"2")
-    assert set_in_array(body, "m", changes, {"x": None}) == expected.replace(b', "x":1.0', b"")
-    assert set_in_array(body, "m", {}, {}) == body
+    assert set_in_array(body, changes, {}) == expected
+    assert set_in_array(body, {}, {"x": b"2"}) == body.replace(b"1.0", b"2")
+    assert set_in_array(body, changes, {"x": None}) == expected.replace(b', "x":1.0', b"")
+    assert set_in_array(body, {}, {}) == body
+
+
+def test_items_whose_members_are_known_are_not_opened() -> None:
+    items = b'[{"a":1}, {"b":2 }]'
+    written = set_in_items(items, {1: {"c": b"3"}}, {1: ["b"]})
+    assert written.data == b'[{"a":1}, {"b":2,"c":3 }]'
+    assert written.ends == [8, 24]
 
 
 @pytest.mark.parametrize(
@@ -252,7 +284,7 @@ def test_set_in_array() -> None:
 )
 def test_set_in_array_refuses_repeated_names(body: bytes) -> None:
     with pytest.raises(SpliceError):
-        set_in_array(body, "m", {0: {"a": b"2"}}, {})
+        set_in_array(body, {0: {"a": b"2"}}, {})
 
 
 @settings(max_examples=100, deadline=None)
@@ -263,7 +295,7 @@ def test_any_change_in_an_array(rest: bytes, items: list[bytes], draw: st.DataOb
     names = st.sampled_from(["a", "b", ""])
     change = st.dictionaries(names, VALUES | st.none(), min_size=1, max_size=2)
     changes = draw.draw(positions(len(items), change))
-    after = set_in_array(body, "m", changes, {"z": b"0"})
+    after = set_in_array(body, changes, {"z": b"0"})
     out = spelled_members(after)
     assert out == spelled_members(set_members(body, {"m": out["m"], "z": b"0"}))
     expected = [set_members(item, changes[i]) if i in changes else item for i, item in enumerate(items)]

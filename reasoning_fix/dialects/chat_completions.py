@@ -10,11 +10,12 @@ from collections.abc import Mapping
 import msgspec
 
 from reasoning_fix.dialects.chat_answers import AnswerFolder
-from reasoning_fix.dialects.splice import items, set_in_array, set_items, set_members
+from reasoning_fix.dialects.splice import Written, items, set_in_items, set_items, set_members, with_history
 from reasoning_fix.dialects.wire import Change, NotChatError, Request
 from reasoning_fix.providers import Provider
 from reasoning_fix.turns import Call, Other, Turn
 
+HISTORY = "messages"
 _SYSTEM_ROLES = ("system", "developer")
 
 Raw = msgspec.Raw
@@ -61,18 +62,38 @@ _Unreadable = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
 def read_request(body: bytes) -> Request:
-    """Read a request body; raises NotChatError where it is none."""
+    """A request body, read whole; raises NotChatError where it is none."""
+    request = open_request(body)
+    read_history(request)
+    return request
+
+
+def open_request(body: bytes) -> Request:
+    """The members of a request body; raises NotChatError where it is none."""
     try:
         top = _decode_body(body)
-        raw_messages = top["messages"]
+        raw_messages = top[HISTORY]
     except KeyError:
         raise NotChatError("the body has no messages") from None
     except _Unreadable as error:
         raise NotChatError(f"the body is no JSON object ({type(error).__name__})") from None
     model = _string(top.get("model", _EMPTY)) or ""
-    request = Request(body, top, model, _is_filled(top.get("tools", _EMPTY)))
-    system: list[str] = []
-    for index, message in enumerate(_open_messages(raw_messages)):
+    return Request(body, top, model, _is_filled(top.get("tools", _EMPTY)), array=raw_messages)
+
+
+def brought(request: Request) -> list[dict[str, bytes]] | None:
+    """A chat client keeps a reasoning field as it was or drops it. Raises NotChatError."""
+    request.opened = messages = _open_messages(request.array)
+    if messages and _is_true(messages[-1].prefix, messages[-1].partial):
+        return None
+    return [_own_fields(message) for message in messages if _string(message.role) == "assistant"]
+
+
+def read_history(request: Request) -> None:
+    """Read the messages; raises NotChatError where they are no array."""
+    opened = request.opened
+    messages: list[_Message] = opened if isinstance(opened, list) else _open_messages(request.array)
+    for index, message in enumerate(messages[request.stands_in :]):
         role = _string(message.role)
         if role == "assistant":
             request.messages.append(_read_turn(message))
@@ -84,23 +105,35 @@ def read_request(body: bytes) -> Request:
                 request.in_parts[index] = bytes(message.content)
         elif role in _SYSTEM_ROLES:
             request.messages.append(None)
-            system.append(_text(message.content)[0])
+            request.systems[index] = _text(message.content)[0]
         else:
             text, attachments = _text(message.content)
             request.messages.append(Other(role or "?", text, attachments))
-    request.system = "\n".join(system)
+    request.system = "\n".join(request.systems.values())
     last = len(request.messages) - 1
     if last >= 0 and isinstance(request.messages[last], Turn) and (_is_true(message.prefix, message.partial)):
         request.continued = last
-    return request
+
+
+def write_history(request: Request, changes: Mapping[int, Change]) -> Written:
+    """The messages with members set in some of them. Raises SpliceError."""
+    first = request.stands_in
+    present = {first + index: (*request.own.get(index, ()), "content") for index in changes}
+    return set_in_items(
+        bytes(request.array), {first + index: change for index, change in changes.items()}, present
+    )
 
 
 def write_request(
     request: Request, changes: Mapping[int, Change], settings: Mapping[str, bytes | None]
 ) -> bytes:
-    """The body with members set in some messages and at its top. Raises SpliceError."""
-    present = {index: (*request.own.get(index, ()), "content") for index in changes}
-    return set_in_array(request.body, "messages", changes, settings, request.parameters, present)
+    """The body with reasoning set in some turns and members at its top. Raises SpliceError."""
+    return with_history(request.body, request.parameters, HISTORY, settings, write_history(request, changes))
+
+
+def position(request: Request, index: int) -> int:
+    """Every message is a turn or another message of its own."""
+    return request.stands_in + index
 
 
 def tagged(request: Request, index: int, whole: str) -> dict[str, bytes]:
@@ -117,7 +150,7 @@ def tagged(request: Request, index: int, whole: str) -> dict[str, bytes]:
     if len(said) > 1 and text == whole + said[first]:
         return {}
     part = set_members(items(parts)[first], {"text": msgspec.json.encode(text)})
-    return {"content": set_items(parts, {}, {first: part})}
+    return {"content": set_items(parts, {}, {first: part}).data}
 
 
 def _part_text(raw: bytes) -> str | None:
@@ -125,6 +158,16 @@ def _part_text(raw: bytes) -> str | None:
         return _decode_part(raw).text
     except _Unreadable:
         return None
+
+
+def may_end(events: bytes) -> bool:
+    """Whether a finish reason is not null, or [DONE] comes; letters spelled by number are in doubt."""
+    reasons = events.count(b"finish_reason")
+    return (
+        (reasons and reasons != events.count(b'finish_reason":null') + events.count(b'finish_reason": null'))
+        or b"[DONE]" in events
+        or b"\\u00" in events
+    )
 
 
 def folder(snapshots: bool) -> AnswerFolder:
@@ -177,7 +220,7 @@ def tidy(field: str, value: bytes) -> bytes:
         return b"null"
 
 
-def _open_messages(raw: Raw) -> list[_Message]:
+def _open_messages(raw: bytes | Raw) -> list[_Message]:
     try:
         return _decode_messages(raw)
     except _Unreadable:

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 import msgspec
 
 from reasoning_fix.dialects import values
-from reasoning_fix.dialects.splice import members, set_items, set_members
+from reasoning_fix.dialects.splice import Written, members, set_items, set_members, with_history
 from reasoning_fix.dialects.values import Unreadable, encoded, is_filled, opaque, opened, string
 from reasoning_fix.dialects.wire import Answered, AnswerError, Change, NotChatError, Request
 from reasoning_fix.providers import Provider
 from reasoning_fix.turns import Call, Other, Turn
 
 Raw = msgspec.Raw
+HISTORY = "messages"
 FIELD = "blocks"
 _THINKING = ("thinking", "redacted_thinking")
 # Claude Code puts notes of its own, which change from request to request, into text blocks like this one.
@@ -32,23 +33,51 @@ class _Message(msgspec.Struct):
 _decode_body = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _decode_message = msgspec.json.Decoder(_Message).decode
+_decode_messages = msgspec.json.Decoder(list[_Message]).decode
 
 
 # ---- Requests ----------------------------------------------------------------------------------------------
 
 
 def read_request(body: bytes) -> Request:
-    """Read a request body; raises NotChatError where it is none."""
+    """A request body, read whole; raises NotChatError where it is none."""
+    request = open_request(body)
+    read_history(request)
+    return request
+
+
+def open_request(body: bytes) -> Request:
+    """The members of a request body; raises NotChatError where it is none."""
     try:
         top = _decode_body(body)
-        messages = _decode_list(top["messages"])
+        array = top[HISTORY]
     except KeyError:
         raise NotChatError("the body has no messages") from None
     except Unreadable as error:
         raise NotChatError(f"the body is no messages request ({type(error).__name__})") from None
-    request = Request(body, top, string(top.get("model")) or "", is_filled(top.get("tools")))
+    request = Request(body, top, string(top.get("model")) or "", is_filled(top.get("tools")), array=array)
     request.system = _system(top.get("system"))
-    for position, raw in enumerate(messages):
+    return request
+
+
+def brought(request: Request) -> list[dict[str, bytes]] | None:
+    """Where there are turns, thinking blocks may be missing beside others that were kept."""
+    try:
+        messages = _decode_messages(request.array)
+    except Unreadable:
+        return None
+    return None if any(message.role == "assistant" for message in messages) else []
+
+
+def read_history(request: Request) -> None:
+    """Read the messages; raises NotChatError where they are no array."""
+    try:
+        messages = _decode_list(request.array)
+    except Unreadable as error:
+        raise NotChatError(f"the body is no messages request ({type(error).__name__})") from None
+    for place, raw in enumerate(messages):
+        if place < request.stands_in:
+            continue
         try:
             message = _decode_message(raw)
         except Unreadable:
@@ -57,17 +86,16 @@ def read_request(body: bytes) -> Request:
         if message.role == "assistant":
             turn, own = _read_turn(message.content)
             request.messages.append(turn)
-            request.spans[index] = (position,)
+            request.spans[index] = (place,)
             if own:
                 request.own[index] = {FIELD: own}
         elif message.role == "system":
             request.messages.append(None)
         else:
             request.messages += _read_others(message)
-    if messages and isinstance(request.messages[-1], Turn):
+    if request.messages and isinstance(request.messages[-1], Turn):
         # The model is asked to go on with it.
         request.continued = len(request.messages) - 1
-    return request
 
 
 def _system(raw: Raw | None) -> str:
@@ -139,21 +167,27 @@ def _result(content: Raw | None) -> tuple[str, bytes]:
     return "".join(said), b"".join(attached)
 
 
+def write_history(request: Request, changes: Mapping[int, Change]) -> Written:
+    """The messages with thinking blocks set in some of them. Raises SpliceError."""
+    array = bytes(request.array)
+    raws = values.items(array)
+    replaced: dict[int, bytes | None] = {}
+    for index, change in changes.items():
+        (at,) = request.spans[index]
+        replaced[at] = _with_blocks(raws[at], change[FIELD])
+    return set_items(array, {}, replaced)
+
+
 def write_request(
     request: Request, changes: Mapping[int, Change], settings: Mapping[str, bytes | None]
 ) -> bytes:
-    """The body with thinking blocks set in some messages and members at its top. Raises SpliceError."""
-    body = request.body
-    if changes:
-        place = members(body, request.parameters)["messages"]
-        array = body[place.begin : place.end]
-        raws = values.items(array)
-        replaced: dict[int, bytes | None] = {}
-        for index, change in changes.items():
-            (at,) = request.spans[index]
-            replaced[at] = _with_blocks(raws[at], change[FIELD])
-        body = b"".join((body[: place.begin], set_items(array, {}, replaced), body[place.end :]))
-    return set_members(body, settings) if settings else body
+    """The body with reasoning set in some turns and members at its top. Raises SpliceError."""
+    return with_history(request.body, request.parameters, HISTORY, settings, write_history(request, changes))
+
+
+def position(request: Request, index: int) -> int:
+    """A turn is one message; others are one or several to a message."""
+    return request.spans[index][0]
 
 
 def _with_blocks(message: bytes, value: bytes | None) -> bytes:
@@ -171,7 +205,7 @@ def _with_blocks(message: bytes, value: bytes | None) -> bytes:
             visible[at] if at < len(visible) else len(raws): new
             for at, new in values.places(wanted, len(visible)).items()
         }
-        written = set_items(content, put, drop)
+        written = set_items(content, put, drop).data
     else:
         text = string(content) or ""
         parts = [b'{"type":"text","text":%b}' % content] if text.strip() else []
@@ -337,6 +371,11 @@ def _turn(parts: list[_Block]) -> Turn:
 
 def _layout(parts: list[_Block]) -> bytes:
     return values.layout([part.written() if part.thinks else None for part in parts])
+
+
+def may_end(events: bytes) -> bool:
+    """Whether there is more than deltas of blocks: message_delta, message_stop, or [DONE] of some relays."""
+    return b"message" in events or b"[DONE]" in events or b"\\u00" in events
 
 
 def folder(snapshots: bool) -> "AnswerFolder":

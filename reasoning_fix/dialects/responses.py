@@ -11,13 +11,14 @@ from collections.abc import Mapping
 import msgspec
 
 from reasoning_fix.dialects import values
-from reasoning_fix.dialects.splice import members, set_items, set_members
+from reasoning_fix.dialects.splice import Written, set_items, with_history
 from reasoning_fix.dialects.values import Unreadable, encoded, is_filled, opened, string
 from reasoning_fix.dialects.wire import Answered, AnswerError, Change, KeptByServer, NotChatError, Request
 from reasoning_fix.providers import Provider
 from reasoning_fix.turns import Call, Other, Turn
 
 Raw = msgspec.Raw
+HISTORY = "input"
 FIELD = "items"
 # Members by which a client names a conversation that the server keeps.
 _KEPT = ("previous_response_id", "conversation")
@@ -26,17 +27,33 @@ _VOLATILE = ("id", "status", "created_by")
 # Texts of a reasoning item: https://api-docs.deepseek.com/guides/responses_api (content), Kimi (summary).
 _TEXTS = ("content", "summary")
 
+_OTHERS = ("user", "system", "developer")
+
+
+class _Kind(msgspec.Struct):
+    type: str = ""
+    role: str = ""
+
+
 _decode_body = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_kinds = msgspec.json.Decoder(list[_Kind]).decode
 
 
 # ---- Requests ----------------------------------------------------------------------------------------------
 
 
 def read_request(body: bytes) -> Request:
-    """Read a request body. Raises NotChatError, KeptByServer where the server has the history."""
+    """A request body, read whole; raises NotChatError where it is none."""
+    request = open_request(body)
+    read_history(request)
+    return request
+
+
+def open_request(body: bytes) -> Request:
+    """The members of a request body. Raises NotChatError, KeptByServer where the server has the history."""
     try:
         top = _decode_body(body)
-        given = top["input"]
+        given = top[HISTORY]
     except KeyError:
         raise NotChatError("the body has no input") from None
     except Unreadable as error:
@@ -44,21 +61,40 @@ def read_request(body: bytes) -> Request:
     for name in _KEPT:
         if bytes(top.get(name, b"null")) not in (b"null", b'""'):
             raise KeptByServer(f"the server keeps this conversation itself ({name})")
-    request = Request(body, top, string(top.get("model")) or "", is_filled(top.get("tools")))
+    request = Request(body, top, string(top.get("model")) or "", is_filled(top.get("tools")), array=given)
     request.system = string(top.get("instructions")) or ""
+    return request
+
+
+def brought(request: Request) -> list[dict[str, bytes]] | None:
+    """Where there are turns, reasoning items may be missing beside others that were kept."""
+    try:
+        kinds = _decode_kinds(request.array)
+    except Unreadable:
+        return None
+    if all(kind.role in _OTHERS and kind.type in ("", "message") for kind in kinds):
+        return []
+    return None
+
+
+def read_history(request: Request) -> None:
+    """Read the items. Raises NotChatError, KeptByServer where the server has some of them."""
+    given = request.array
     text = string(given)
     if text is not None:
         request.messages.append(Other("user", text))
-        return request
+        return
     if bytes(given)[:1] != b"[":
         raise NotChatError("input is neither a text nor an array")
     run: list[tuple[int, _Item]] = []
-    for position, raw in enumerate(values.items(given)):
+    for place, raw in enumerate(values.items(given)):
+        if place < request.stands_in:
+            continue
         item = _Item(raw)
         if item.kind == "item_reference":
             raise KeptByServer("the server keeps items of this conversation itself (item_reference)")
         if item.role == "assistant":
-            run.append((position, item))
+            run.append((place, item))
             continue
         _close(request, run)
         if item.role == "system":
@@ -66,7 +102,6 @@ def read_request(body: bytes) -> Request:
         else:
             request.messages.append(Other(item.role, *item.said()))
     _close(request, run)
-    return request
 
 
 def _close(request: Request, run: "list[tuple[int, _Item]]") -> None:
@@ -82,25 +117,31 @@ def _close(request: Request, run: "list[tuple[int, _Item]]") -> None:
     run.clear()
 
 
+def write_history(request: Request, changes: Mapping[int, Change]) -> Written:
+    """The items with reasoning set in some turns. Raises SpliceError."""
+    array = bytes(request.array)
+    raws = values.items(array)
+    put: dict[int, list[bytes]] = {}
+    drop: dict[int, bytes | None] = {}
+    for index, change in changes.items():
+        span = request.spans[index]
+        visible = [place for place in span if not _Item(raws[place]).thinks]
+        drop |= {place: None for place in span if place not in visible}
+        for at, new in values.places(change[FIELD] or b"[]", len(visible)).items():
+            put.setdefault(visible[at] if at < len(visible) else span[-1] + 1, []).extend(new)
+    return set_items(array, put, drop)
+
+
 def write_request(
     request: Request, changes: Mapping[int, Change], settings: Mapping[str, bytes | None]
 ) -> bytes:
-    """The body with reasoning items set in some turns and members at its top. Raises SpliceError."""
-    body = request.body
-    if changes:
-        place = members(body, request.parameters)["input"]
-        array = body[place.begin : place.end]
-        raws = values.items(array)
-        put: dict[int, list[bytes]] = {}
-        drop: dict[int, bytes | None] = {}
-        for index, change in changes.items():
-            span = request.spans[index]
-            visible = [position for position in span if not _Item(raws[position]).thinks]
-            drop |= {position: None for position in span if position not in visible}
-            for at, new in values.places(change[FIELD] or b"[]", len(visible)).items():
-                put.setdefault(visible[at] if at < len(visible) else span[-1] + 1, []).extend(new)
-        body = b"".join((body[: place.begin], set_items(array, put, drop), body[place.end :]))
-    return set_members(body, settings) if settings else body
+    """The body with reasoning set in some turns and members at its top. Raises SpliceError."""
+    return with_history(request.body, request.parameters, HISTORY, settings, write_history(request, changes))
+
+
+def position(request: Request, index: int) -> int:
+    """A turn is a run of items."""
+    return request.spans[index][0]
 
 
 def tagged(request: Request, index: int, whole: str) -> dict[str, bytes]:
@@ -328,6 +369,11 @@ _DELTAS = {
     "response.function_call_arguments.delta": "arguments",
     "response.custom_tool_call_input.delta": "input",
 }
+
+
+def may_end(events: bytes) -> bool:
+    """Whether there is a response that is completed or incomplete, or a whole one in place of events."""
+    return b"complete" in events or b'"output"' in events or b"\\u00" in events
 
 
 def folder(snapshots: bool) -> "AnswerFolder":

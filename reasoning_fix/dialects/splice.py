@@ -7,12 +7,14 @@ up lengths; nothing is searched for, and nothing but the edited values is encode
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import msgspec
 
 _BEFORE_MEMBER = re.compile(rb'[ \t\r\n]*[,{][ \t\r\n]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _BEFORE_ITEM = re.compile(rb"[ \t\r\n]*[,\[][ \t\r\n]*")
+_SEPARATORS, _SPACE = b"[,", 0x20
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -82,12 +84,24 @@ def set_members(data: bytes, values: Mapping[str, bytes | None]) -> bytes:
         for name, value in values.items()
         if name not in places and value is not None
     ]
-    return _laid_out(data, b"{", spans, kept, {len(spans): added})
+    return _laid_out(data, b"{", spans, kept, {len(spans): added}).data
+
+
+class Written(NamedTuple):
+    """A JSON array that was changed, and where in it each item that it had before ends."""
+
+    data: bytes
+    ends: list[int]
+
+
+def item_ends(data: bytes) -> list[int]:
+    """Where each item of a JSON array ends."""
+    return [end for _, end in _items(data)]
 
 
 def set_items(
     data: bytes, put: Mapping[int, Sequence[bytes]], replaced: Mapping[int, bytes | None] | None = None
-) -> bytes:
+) -> Written:
     """The JSON array with items put in before some positions (its length: at the end) and others replaced.
 
     An item replaced by None is left out.
@@ -104,10 +118,11 @@ def _laid_out(
     spans: Sequence[tuple[int, int]],
     kept: Sequence[bytes | None],
     put: Mapping[int, Sequence[bytes]],
-) -> bytes:
+) -> Written:
     """The elements that are kept, between the separators that stood before them, and new ones put in."""
     inside = data.index(bracket) + 1
     pieces = [data[: spans[0][0] if spans else inside]]
+    counts: list[int] = []
     separator = b""
     for index, element in enumerate(kept):
         for new in put.get(index, ()):
@@ -117,11 +132,13 @@ def _laid_out(
             own = data[spans[index - 1][1] : spans[index][0]] if index else b","
             pieces += (own if separator else b"", element)
             separator = b","
+        counts.append(len(pieces))
     for new in put.get(len(spans), ()):
         pieces += (separator, new)
         separator = b","
     pieces.append(data[spans[-1][1] if spans else inside :])
-    return b"".join(pieces)
+    reached = [0, *accumulate(map(len, pieces))]
+    return Written(b"".join(pieces), [reached[count] for count in counts])
 
 
 def items(data: bytes) -> list[bytes]:
@@ -132,42 +149,57 @@ def items(data: bytes) -> list[bytes]:
 def _items(data: bytes) -> Iterator[tuple[int, int]]:
     end = 0
     for raw in _decode_list(data):
-        separator = _BEFORE_ITEM.match(data, end)
-        if separator is None:
+        # As clients print it, with a blank or none; a third of the time of what follows.
+        if data[end] in _SEPARATORS and data[end + 1] > _SPACE:
+            begin = end + 1
+        elif data[end] in _SEPARATORS and data[end + 1] == _SPACE < data[end + 2]:
+            begin = end + 2
+        elif (separator := _BEFORE_ITEM.match(data, end)) is not None:
+            begin = separator.end()
+        else:
             raise SpliceError("the array is not laid out as expected")
-        begin, end = separator.end(), separator.end() + len(memoryview(raw))
+        end = begin + len(memoryview(raw))
         yield begin, end
 
 
-def set_in_array(
-    body: bytes,
-    name: str,
+def set_in_items(
+    data: bytes,
     changes: Mapping[int, Mapping[str, bytes | None]],
-    settings: Mapping[str, bytes | None],
-    opened: Mapping[str, msgspec.Raw] | None = None,
     present: Mapping[int, Collection[str]] | None = None,
-) -> bytes:
-    """The body with members set in some items (by index) of its array `name`, and others at its top.
+) -> Written:
+    """The JSON array with members set in some of its items (by index).
 
-    `opened` are the members of the body; `present` are the members that an item has, of those that change:
-    where they are known and new ones are only added, an item need not be opened.
+    `present` are the members that an item has, of those that change: where they are known and new ones are
+    only added, an item need not be opened.
     """
-    if changes:
-        _, begin, end = members(body, opened)[name]
-        array = body[begin:end]
-        pieces, at = [body[:begin]], 0
-        for index, (start, finish) in enumerate(_items(array)):
-            change = changes.get(index)
-            if change is None:
-                continue
-            item = array[start:finish]
+    pieces: list[bytes] = []
+    ends: list[int] = []
+    at = grown = 0
+    for index, (start, finish) in enumerate(_items(data)):
+        change = changes.get(index)
+        if change is not None:
+            item = data[start:finish]
             new = {name: value for name, value in change.items() if value is not None}
             known = None if present is None else present.get(index)
             if known is not None and len(new) == len(change) and new.keys().isdisjoint(known):
                 item = add_members(item, new)
             else:
                 item = set_members(item, change)
-            pieces += (array[at:start], item)
+            pieces += (data[at:start], item)
             at = finish
-        body = b"".join((*pieces, array[at:], body[end:]))
+            grown += len(item) - (finish - start)
+        ends.append(finish + grown)
+    return Written(b"".join((*pieces, data[at:])), ends)
+
+
+def with_history(
+    body: bytes,
+    opened: Mapping[str, msgspec.Raw],
+    name: str,
+    settings: Mapping[str, bytes | None],
+    written: Written,
+) -> bytes:
+    """The body with this array under a name, and members set at its top. `opened` are its members."""
+    _, begin, end = members(body, opened)[name]
+    body = b"".join((body[:begin], written.data, body[end:]))
     return set_members(body, settings) if settings else body

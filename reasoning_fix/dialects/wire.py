@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from reasoning_fix.dialects.splice import Written
 from reasoning_fix.providers import Provider
 from reasoning_fix.turns import Other, Turn
 
@@ -33,11 +34,14 @@ class AnswerError(ValueError):
 class Request(msgspec.Struct):
     """A request as read.
 
-    `messages` has one entry per turn or other message, None for system messages. By index in it: `own` holds
-    the reasoning fields that a client sent, `spans` the positions of a turn in the array of the body (where
-    they are not its index); `in_parts` the content of chat turns that is a list,
-    `null_content` those without any. `continued` is the index of
-    a last assistant message that the model is asked to continue, or None; `parameters` the body's members.
+    `array` is the history as JSON; its first `stands_in` items (0 or 1) stand for a part of the history that
+    was read before and is not read again; `opened` is what a dialect made of it so far.
+
+    `messages` has one entry per turn or other message, None for system messages. By index in it: `systems`
+    holds the texts of system messages, where `system` is made of these; `own` the reasoning fields that a
+    client sent; `spans` the positions of a turn in the array (where they are not its index); `in_parts` the
+    content of chat turns that is a list, `null_content` those without any. `continued` is the index of a last
+    assistant message that the model is asked to continue, or None; `parameters` the body's members.
     """
 
     body: bytes
@@ -45,6 +49,10 @@ class Request(msgspec.Struct):
     model: str = ""
     has_tools: bool = False
     system: str = ""
+    systems: dict[int, str] = {}
+    array: bytes | msgspec.Raw = b""
+    stands_in: int = 0
+    opened: object = None
     messages: list[Turn | Other | None] = []
     own: dict[int, dict[str, bytes]] = {}
     in_parts: dict[int, bytes] = {}
@@ -72,21 +80,44 @@ class Folder(Protocol):
 
 
 class Dialect(Protocol):
-    """One wire format; each is a module of this folder with these functions."""
+    """One wire format; each is a module of this folder with these functions. `HISTORY` names its array."""
+
+    HISTORY: str
 
     def read_request(self, body: bytes) -> Request:
-        """Read a request body. Raises NotChatError where it is none."""
+        """A request body, read whole. Raises NotChatError where it is none."""
 
-    def write_request(
-        self, request: Request, changes: Mapping[int, Change], settings: Mapping[str, bytes | None]
-    ) -> bytes:
-        """The body with reasoning set in some turns and members at its top; every other byte as it came.
+    def open_request(self, body: bytes) -> Request:
+        """The members of a request body, its messages not read yet. Raises NotChatError where it is none."""
+
+    def read_history(self, request: Request) -> None:
+        """Read the messages in the request's array. Raises NotChatError."""
+
+    def brought(self, request: Request) -> list[dict[str, bytes]] | None:
+        """The reasoning fields that each turn came with, where that alone decides whether one can be missing.
+
+        Much faster than reading the history; None where that is needed. Raises NotChatError.
+        """
+
+    def write_history(self, request: Request, changes: Mapping[int, Change]) -> Written:
+        """The request's array with reasoning set in some turns; every other byte as it came.
 
         Raises SpliceError where a repeated member name leaves doubt.
         """
 
+    def write_request(
+        self, request: Request, changes: Mapping[int, Change], settings: Mapping[str, bytes | None]
+    ) -> bytes:
+        """The body with reasoning set in some turns and members at its top. Raises SpliceError."""
+
+    def position(self, request: Request, index: int) -> int:
+        """Where in the array the turn with this index begins."""
+
     def tagged(self, request: Request, index: int, whole: str) -> dict[str, bytes]:
         """The change that gives a turn back the text with the `<think>` block that a client stripped."""
+
+    def may_end(self, events: bytes) -> bool:
+        """Whether whole events of a stream may finish a turn: a scan; where it is in doubt, they may."""
 
     def folder(self, snapshots: bool) -> Folder:
         """A reader for one answer; `snapshots`: its fragments may repeat all that came before."""

@@ -27,7 +27,7 @@ from reasoning_fix.inspection.parts import (
     text,
 )
 from reasoning_fix.inspection.pieces import Entry, Transcript
-from reasoning_fix.restoring import Treated
+from reasoning_fix.reporting import Treated
 from reasoning_fix.turns import Turn
 
 _HISTORY = {"chat_completions": "messages", "messages": "messages", "responses": "input"}

@@ -12,7 +12,7 @@ from mitmproxy import contentviews, flow, http
 from reasoning_fix.dialects import DIALECTS
 from reasoning_fix.inspection.transcript import Ended, Told, answer_text, request_text
 from reasoning_fix.providers import Table
-from reasoning_fix.restoring import Treated
+from reasoning_fix.reporting import Treated
 
 # Above every view that mitmproxy brings: they answer with 2 at most.
 _FIRST = 10.0

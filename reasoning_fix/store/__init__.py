@@ -66,5 +66,8 @@ class Store(Protocol):
         Returns how many. Raises sqlite3.Error where a file cannot be had.
         """
 
+    def version(self) -> object:
+        """Another value whenever records came or went by anything else than `put` on this very object."""
+
     def close(self) -> None:
         """Release what is held; a closed store is not used again."""

@@ -15,6 +15,7 @@ class MemoryStore:
         # Each with the number of its put: records made in the same millisecond stay in their order.
         self._records: OrderedDict[tuple[bytes, bytes], tuple[int, Record]] = OrderedDict()
         self._puts = 0
+        self._lost = 0
         self._index: dict[tuple[bytes, str, bytes], set[bytes]] = defaultdict(set)
 
     def __len__(self) -> int:
@@ -29,6 +30,7 @@ class MemoryStore:
             for entry in _entries(scope, record):
                 self._index[entry].add(record.key)
         while self._size > self._max_bytes and self._records:
+            self._lost += 1
             self._drop(*next(iter(self._records)))
 
     def at(self, scope: bytes, places: Collection[bytes]) -> list[Record]:
@@ -48,6 +50,7 @@ class MemoryStore:
         return [(scope, record) for (scope, _), (_, record) in self._records.items()]
 
     def drop(self, scope: bytes, key: bytes) -> None:
+        self._lost += 1
         self._drop(scope, key)
 
     def drop_unchanged(self, scope: bytes, record: Record) -> None:
@@ -59,9 +62,14 @@ class MemoryStore:
         gone = [place for place, (_, record) in self._records.items() if _is_before(record, before)]
         for place in gone:
             self._drop(*place)
+        self._lost += bool(gone)
         return len(gone)
 
+    def version(self) -> object:
+        return self._lost
+
     def close(self) -> None:
+        self._lost += 1
         self._records.clear()
         self._index.clear()
         self._size = 0

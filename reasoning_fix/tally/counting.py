@@ -2,14 +2,13 @@
 
 import time
 import weakref
-from collections import Counter
 from collections.abc import Callable
 
 import msgspec
 
 from reasoning_fix.recording import Exchange
 from reasoning_fix.refusals import STATUSES
-from reasoning_fix.restoring import Report
+from reasoning_fix.reporting import Report
 from reasoning_fix.tally import counts
 from reasoning_fix.tally.book import Book
 from reasoning_fix.tally.counts import Line, by
@@ -48,13 +47,11 @@ def answered(book: Book, flow: object, status: int, refused: str = "") -> None:
     known = _asked.pop(flow, None)
     if known is None:
         return
-    found: Counter[str] = Counter()
     if status in STATUSES:
-        found[by(counts.REFUSED, refused or counts.OTHER)] += 1
-    if status == 200:
-        found.update(_came_of(known.exchange))
-        found[counts.AVOIDED] += known.report.demanded > 0
-    book.add(known.line, found)
+        book.add(known.line, {by(counts.REFUSED, refused or counts.OTHER): 1})
+    elif status == 200:
+        avoided = int(known.report.demanded > 0)
+        book.add(known.line, _came_of(known.exchange) | {counts.AVOIDED: avoided})
 
 
 def repaired(
@@ -64,32 +61,29 @@ def repaired(
     known = _asked.pop(flow, None)
     if known is None:
         return
-    found = Counter({by(counts.REFUSED, refused): 1, counts.REPAIRED: 1, counts.LESSONS: int(taught)})
-    found.update(_came_of(exchange))
-    found[counts.FILLED] += max(0, report.filled - known.report.filled)
-    found[counts.ADDED] += max(0, report.grown)
-    book.add(known.line, found)
+    found = {by(counts.REFUSED, refused): 1, counts.REPAIRED: 1, counts.LESSONS: int(taught)}
+    found[counts.FILLED] = max(0, report.filled - known.report.filled)
+    found[counts.ADDED] = max(0, report.grown)
+    book.add(known.line, found | _came_of(exchange))
 
 
-def _treated(report: Report) -> Counter[str]:
-    found = Counter({by(counts.RESTORED, way): count for way, count in report.evidence.items()})
-    found[counts.FILLED] += report.filled
-    found[counts.LEARNED] += report.learned
-    found[counts.ADDED] += max(0, report.grown)
+def _treated(report: Report) -> dict[str, int]:
+    found = {by(counts.RESTORED, way): count for way, count in report.evidence.items()}
+    found[counts.FILLED] = report.filled
+    found[counts.ADDED] = max(0, report.grown)
     # A request counts once, for the worst that happened to one of its turns.
     if worst := next((how for how in counts.TREATMENTS if report.client[how]), ""):
-        found[worst] += 1
+        found[worst] = 1
     return found
 
 
-def _came_of(exchange: Exchange) -> Counter[str]:
+def _came_of(exchange: Exchange) -> dict[str, int]:
     cost = exchange.cost
-    return Counter(
-        {
-            counts.RECORDED: exchange.recorded,
-            counts.PROMPT: cost.prompt,
-            counts.CACHED: cost.cached,
-            counts.ANSWER: cost.answer,
-            counts.THOUGHT: cost.thought,
-        }
-    )
+    return {
+        counts.RECORDED: exchange.recorded,
+        counts.LEARNED: exchange.learned,
+        counts.PROMPT: cost.prompt,
+        counts.CACHED: cost.cached,
+        counts.ANSWER: cost.answer,
+        counts.THOUGHT: cost.thought,
+    }

@@ -124,10 +124,10 @@ class Client:
         await connection.post("whole", Path(body).read_bytes())
 
     async def delays(
-        self, port: int, ca: str, streams: int, seconds: float, body: str, large: int, restored: bool
+        self, port: int, ca: str, streams: int, seconds: float, bodies: list[str], large: int, restored: bool
     ) -> dict[str, Any]:
-        """The delay of each event of paced streams (100 a second each) while large requests go by."""
-        sent = Path(body).read_bytes()
+        """The delay of each event of paced streams (100 a second each) while large requests go by in turn."""
+        sent = [Path(body).read_bytes() for body in bodies]
         events = int(seconds * 100)
         found: list[list[float]] = [[] for _ in range(streams)]
         opened = [await self._connection(port, ca, number) for number in range(streams + 1)]
@@ -149,10 +149,11 @@ class Client:
 
         async def send_large() -> list[float]:
             took = []
-            for _ in range(large):
+            for number in range(large):
                 await asyncio.sleep(seconds / large / 2)
-                took.append(await opened[-1].post("whole", sent))
-                if restored and opened[-1].received <= len(sent):
+                body = sent[number % len(sent)]
+                took.append(await opened[-1].post("whole", body))
+                if restored and opened[-1].received <= len(body):
                     raise RuntimeError("the proxy did not restore the large request")
             return took
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from reasoning_fix import providers
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import Lessons
-from reasoning_fix.recording import Exchange, Tap
-from reasoning_fix.restoring import Caller, Restored, restore
+from reasoning_fix.recording import Exchange, Tap, accepted
+from reasoning_fix.remembering import Memory
+from reasoning_fix.restoring import Caller, Remembering, Restored, restore
 from reasoning_fix.store import Store
 from reasoning_fix.store.sealing import Installation
 from reasoning_fix.store.sqlite import open_store
@@ -27,11 +28,17 @@ class Rooms:
         scope = Installation(b"s" * 32).scope("sk-bench")
         self._caller = Caller(scope, provider, provider.endpoints[0], HOST, "")
         self._lessons = Lessons(directory / "lessons.json")
+        self._memory: Remembering = Memory()
 
     def restore(self, body: bytes) -> bytes:
-        """The request as it goes to the provider."""
-        restored = self._restored(body)
+        """The request as it goes to the provider, with all work for it done."""
+        restored = self.forward(body)
+        self.finish(restored)
         return body if restored.body is None else restored.body
+
+    def finish(self, restored: Restored) -> None:
+        """What was left to do when the request was on its way, and taken."""
+        accepted(restored.exchange)
 
     def record(self, chunks: Iterable[bytes], coding: str = "", streamed: bool = True) -> None:
         """An answer that passes by."""
@@ -42,10 +49,20 @@ class Rooms:
 
     def _exchange(self) -> Exchange:
         body = json.dumps({"model": "deepseek-v4-pro", "messages": [{"role": "user", "content": "go"}]})
-        return self._restored(body.encode()).exchange
+        return self.forward(body.encode()).exchange
 
-    def _restored(self, body: bytes) -> Restored:
-        return restore(body, self._caller, self._table, self._store, Wishes(), self._lessons)
+    def forward(self, body: bytes) -> Restored:
+        """The work that a request waits for."""
+        return restore(
+            body,
+            self._caller,
+            self._table,
+            self._store,
+            Wishes(),
+            self._lessons,
+            memory=self._memory,
+            defers=True,
+        )
 
     def close(self) -> None:
         self._store.close()

@@ -1,0 +1,79 @@
+"""What was done to one request: values for the log, the flow's notes and the counts."""
+
+from collections import Counter
+
+import msgspec
+
+from reasoning_fix.lessons import Lesson
+from reasoning_fix.undoing import Before
+
+
+class Treated(msgspec.Struct, frozen=True):
+    """What became of one turn of a history.
+
+    `index` counts the turns and other messages as read; `status` is sent (the client brought its reasoning),
+    restored, filled, empty (on record as having had none), part (of a turn whose reasoning is at another
+    piece), left out, or absent. `recorded` is in milliseconds since the epoch, 0 where it is not on record.
+    """
+
+    index: int
+    status: str
+    evidence: str = ""
+    recorded: int = 0
+
+
+class Report(msgspec.Struct):
+    """What was done to one request. Counts are turns; `grown` is in bytes.
+
+    `demanded` are the changed turns that the provider would have refused as they came; `client` says what the
+    client did with reasoning that is known to have been there: kept, blanked or dropped it.
+    `asked` is when, in milliseconds since the epoch: what was recorded later was not known then. `lessons`
+    are those that applied, `before` is what was changed, as the client sent it.
+    """
+
+    model: str = ""
+    family: str = ""
+    wanted: int = 0
+    restored: int = 0
+    evidence: Counter[str] = msgspec.field(default_factory=Counter)
+    filled: int = 0
+    stripped: int = 0
+    left_out: int = 0
+    grown: int = 0
+    demanded: int = 0
+    client: Counter[str] = msgspec.field(default_factory=Counter)
+    thinking_off: bool = False
+    turned_off: bool = False
+    turns: list[Treated] = []
+    settings: tuple[str, ...] = ()
+    asked: int = 0
+    lessons: tuple[Lesson, ...] = ()
+    before: Before | None = None
+
+    def copy(self) -> "Report":
+        """What was counted so far; it stays as it is when more is done. Without the turns."""
+        return msgspec.structs.replace(
+            self, turns=[], evidence=Counter(self.evidence), client=Counter(self.client)
+        )
+
+    def text(self) -> str:
+        """One line for a person: `restored 3 of 3 turns: 2 by context, 1 by tool-call id`."""
+        parts = []
+        if self.restored:
+            ways = ", ".join(f"{count} by {way}" for way, count in self.evidence.most_common())
+            parts.append(f"restored {self.restored} of {self.wanted} turns: {ways}")
+        if self.filled:
+            parts.append(f"filled {self.filled} of {self.wanted} turns that were not on record")
+        if self.stripped:
+            parts.append(f"took reasoning that is refused here out of {_turns(self.stripped)}")
+        if self.left_out:
+            parts.append(f"left out the reasoning of {_turns(self.left_out)}")
+        if self.turned_off:
+            parts.append("turned thinking off")
+        if self.settings:
+            parts.append(f"changed {', '.join(self.settings)}")
+        return "; ".join(parts) or f"restored 0 of {self.wanted} turns"
+
+
+def _turns(count: int) -> str:
+    return "1 turn" if count == 1 else f"{count} turns"
