@@ -6,6 +6,7 @@ from typing import Self
 
 import msgspec
 
+from reasoning_fix import recording
 from reasoning_fix.health import StoreState
 from reasoning_fix.lessons import Lessons
 from reasoning_fix.options import Options
@@ -43,6 +44,8 @@ class Belongings(msgspec.Struct, frozen=True):
             logger.warning("%s Until then turns are kept only while the proxy runs.", error)
             store.close()
             store, installation = MemoryStore(), Installation(os.urandom(32))
+        if isinstance(store, SqliteStore):
+            recording.now.go_on_after(store.newest())
         return cls(
             store,
             installation,

@@ -3,8 +3,10 @@
 A lesson is kept where its repair was answered, and applied to the next request at once. Lessons lie in a
 small file beside the store (memory only, without a path), which every process on it reads again when it
 changes. They hold no text of anybody's and no credential. A lesson expires: providers change their minds.
+Lessons that only a newer version understands stay in the file as they are.
 """
 
+import contextlib
 import logging
 import os
 import time
@@ -18,6 +20,7 @@ from reasoning_fix.provider_rows import Means
 logger = logging.getLogger(__name__)
 
 KEEP_DAYS = 14
+_DAY = 86400
 _MOST = 1000
 
 
@@ -63,25 +66,24 @@ class Lessons:
         self._seen: tuple[int, int] | None = None
         # Never changed, only replaced: large requests look here from threads.
         self._known: dict[tuple[str, ...], Lesson] = {}
+        self._foreign: list[msgspec.Raw] = []
+        self._told = False
 
     def about(self, host: str, dialect: str, family: str) -> list[Lesson]:
         """What is known about these models there."""
         self._refresh()
         if not self._known:
             return []
-        since = self._clock() - KEEP_DAYS * 86400
         return [
             lesson
             for lesson in self._known.values()
-            if (lesson.host, lesson.dialect, lesson.family) == (host, dialect, family)
-            and lesson.learned >= since
+            if (lesson.host, lesson.dialect, lesson.family) == (host, dialect, family) and self._holds(lesson)
         ]
 
     def all(self) -> list[Lesson]:
         """Every lesson that has not expired, oldest first."""
         self._refresh()
-        since = self._clock() - KEEP_DAYS * 86400
-        return sorted((x for x in self._known.values() if x.learned >= since), key=lambda x: x.learned)
+        return sorted((x for x in self._known.values() if self._holds(x)), key=lambda x: x.learned)
 
     def learn(self, lesson: Lesson) -> None:
         """Keep a lesson; a newer one on the same topic replaces it."""
@@ -96,9 +98,16 @@ class Lessons:
         self._refresh()
         gone = [topic for topic, lesson in self._known.items() if host in ("", lesson.host)]
         self._known = {topic: lesson for topic, lesson in self._known.items() if topic not in gone}
-        if gone:
+        foreign = [] if host == "" else self._foreign
+        if gone or foreign != self._foreign:
+            self._foreign = foreign
             self._write()
         return len(gone)
+
+    def _holds(self, lesson: Lesson) -> bool:
+        """Not expired. One from the future would never be: a clock was wrong then, or is wrong now."""
+        now = self._clock()
+        return now - KEEP_DAYS * _DAY <= lesson.learned <= now + _DAY
 
     def _refresh(self) -> None:
         if self._path is None:
@@ -107,32 +116,42 @@ class Lessons:
             state = os.stat(self._path)
         except OSError:
             if self._seen is not None:
-                self._seen, self._known = None, {}
+                self._seen, self._known, self._foreign = None, {}, []
             return
         if (state.st_mtime_ns, state.st_ino) == self._seen:
             return
         self._seen = (state.st_mtime_ns, state.st_ino)
+        found: list[Lesson] = []
+        self._foreign = []
         try:
-            found = msgspec.json.decode(self._path.read_bytes(), type=list[Lesson])
+            for one in msgspec.json.decode(self._path.read_bytes(), type=list[msgspec.Raw]):
+                try:
+                    found.append(msgspec.json.decode(one, type=Lesson))
+                except msgspec.ValidationError:
+                    self._foreign.append(one)
         except (OSError, msgspec.MsgspecError, UnicodeError) as error:
             logger.warning("%s cannot be read (%s); what refusals taught is forgotten.", self._path, error)
-            found = []
         self._known = {lesson.topic: lesson for lesson in found[-_MOST:]}
 
     def _write(self) -> None:
         if self._path is None:
             return
-        since = self._clock() - KEEP_DAYS * 86400
+        since = self._clock() - KEEP_DAYS * _DAY
         kept = [lesson for lesson in self._known.values() if lesson.learned >= since][-_MOST:]
         unfinished = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(kept)))
+                file.write(msgspec.json.format(msgspec.json.encode([*kept, *self._foreign[-_MOST:]])))
             unfinished.replace(self._path)
             state = os.stat(self._path)
             self._seen = (state.st_mtime_ns, state.st_ino)
         except OSError as error:
-            logger.warning("%s cannot be written (%s); the lesson is kept in memory.", self._path, error)
-            self._path = None
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
+            if not self._told:
+                self._told = True
+                logger.warning(
+                    "%s cannot be written (%s): until it can, lessons are kept in memory.", self._path, error
+                )

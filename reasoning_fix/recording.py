@@ -32,6 +32,7 @@ _HELD_CHUNKS = 32
 _HELD_AT_MOST = 4096
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 _ANSWER_LIMIT = 64 * 1024 * 1024
+_DAY_MS = 86_400_000
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -44,6 +45,11 @@ class _Clock:
     def __call__(self) -> int:
         self._last = max(self._last + 1, time.time_ns() // 1_000_000)
         return self._last
+
+    def go_on_after(self, recorded: int) -> None:
+        """The clock may have been set back since; by more than a day, it was wrong then and is right now."""
+        if recorded <= time.time_ns() // 1_000_000 + _DAY_MS:
+            self._last = max(self._last, recorded)
 
 
 now = _Clock()

@@ -95,6 +95,68 @@ def test_without_a_place_to_write_lessons_stay_in_memory(tmp_path: Path, clock: 
     assert details(lessons) == [("missing", " ")]
 
 
+def test_a_place_that_can_be_written_again_has_all_of_them(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "lessons.json"
+    lessons = Lessons(path, clock)
+    # A folder in the place of the draft: not even root can write it.
+    draft = tmp_path / f"lessons.json.{os.getpid()}"
+    draft.mkdir()
+    lessons.learn(WANTS)
+    lessons.learn(REFUSES)
+    assert len(details(lessons)) == 2 and not path.exists()
+    assert len(caplog.records) == 1 and "until it can" in caplog.text
+    draft.rmdir()
+    lessons.learn(Lesson("other.example", "messages", "kimi", "missing", " "))
+    assert len(Lessons(path, clock).all()) == 3
+
+
+def test_a_disk_that_is_full_leaves_no_draft_and_the_file_as_it_was(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lessons.json"
+    lessons = Lessons(path, clock)
+    lessons.learn(WANTS)
+
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", full)
+        lessons.learn(REFUSES)
+    assert [file.name for file in tmp_path.iterdir()] == ["lessons.json"]
+    assert details(Lessons(path, clock)) == [("missing", " ")]
+    assert len(details(lessons)) == 2
+
+
+def test_a_lesson_from_the_future_is_none_until_its_time(tmp_path: Path, clock: Clock) -> None:
+    """Else a clock that was ahead for once would make it hold for ever."""
+    path = tmp_path / "lessons.json"
+    lessons = Lessons(path, clock)
+    lessons.learn(WANTS)
+    clock.now -= DAY
+    assert details(lessons) and lessons.all()
+    clock.now -= 1
+    assert not details(lessons) and not lessons.all()
+    lessons.learn(REFUSES)
+    clock.now += DAY
+    assert len(details(Lessons(path, clock))) == 2
+
+
+def test_what_a_newer_version_learned_is_left_as_it_is(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "lessons.json"
+    newer = {"host": HOST, "means": "of tomorrow", "more": [1, {"a": None}]}
+    path.write_text(json.dumps([newer, {"host": 7}]))
+    lessons = Lessons(path, clock)
+    assert lessons.all() == []
+    lessons.learn(WANTS)
+    assert lessons.forget(HOST) == 1
+    assert json.loads(path.read_bytes()) == [newer, {"host": 7}]
+    assert lessons.forget() == 0
+    assert json.loads(path.read_bytes()) == []
+
+
 def test_a_deleted_file_is_forgotten(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "lessons.json"
     lessons = Lessons(path, clock)

@@ -9,19 +9,24 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from reasoning_fix.store import StoreError
+
 logger = logging.getLogger(__name__)
 
 ENDINGS = ("", "-wal", "-shm")
+# What a database can answer. Python cannot read all that SQLite says of a damaged schema.
+FAULTS = (sqlite3.Error, UnicodeDecodeError)
 
 
 def make_private(path: Path) -> None:
     """Make the file if there is none, and see that it is ours alone to read. Raises OSError.
 
-    An existing one is not opened: closing it would release the locks of this process's connections.
+    The file at the path is never opened here: closing it would release the locks of this process's
+    connections (https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    if not path.exists():
+        _make_empty(path)
     for ending in ENDINGS:
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + ending).chmod(0o600)
@@ -30,10 +35,47 @@ def make_private(path: Path) -> None:
             raise PermissionError(errno.EACCES, "it cannot be written", str(place))
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def _make_empty(path: Path) -> None:
+    """It appears when it is closed, and never in the place of another."""
+    draft = path.with_name(f".{path.name}-{os.getpid()}-{os.urandom(4).hex()}")
+    os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()
+
+
+def is_damage(error: Exception) -> bool:
     """Whether the file itself is at fault, and not who else uses it."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "no such table" in str(error)
+    # A plain error: what we say is always the same, so the schema must be another.
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+
+
+def is_busy(error: Exception) -> bool:
+    """Whether another process has the file, which passes."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def advice(error: Exception) -> str:
+    """What a person can do about a file that cannot be used."""
+    if isinstance(error, StoreError):
+        return "Run that version here, or give this one a file of its own."
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if is_busy(error):
+        return "Another program has locked it: end that program if it does not let go by itself."
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return "See that its disk works and has room."
+    return "See that you may write it and its folder."
+
+
+def readable(value: bytes) -> str:
+    """The text_factory of a connection: a damaged name must not hide the rows beside it."""
+    return value.decode(errors="replace")
 
 
 def set_aside(path: Path, what: str) -> None:

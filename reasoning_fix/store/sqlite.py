@@ -2,22 +2,35 @@
 
 A put is one transaction on the caller's thread (about 100 microseconds, no sync to disk: it survives the end
 of the process, however sudden). Everything slow (checkpoints, erasing old turns) happens on a thread of its
-own with its own connection. While another process holds the lock, records wait in memory, where reads see
-them.
+own with its own connection. While the file cannot be written (another process holds the lock, the disk is
+full, the file is gone), records wait in memory, where reads see them, and are delivered when it can be again.
+
+The file is not ours alone: every use of it makes sure that it is still the file at the path, and of a format
+that this program knows.
 """
 
+import contextlib
 import logging
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from reasoning_fix.store import RELATED_LIMIT, Record, Store, StoreError
-from reasoning_fix.store.files import ENDINGS, is_damage, make_private, set_aside
+from reasoning_fix.store.files import (
+    ENDINGS,
+    FAULTS,
+    advice,
+    is_busy,
+    is_damage,
+    make_private,
+    readable,
+    set_aside,
+)
 from reasoning_fix.store.memory import MemoryStore
 
 logger = logging.getLogger(__name__)
@@ -26,7 +39,7 @@ _VERSION = 1
 _NO_CALL = 0x80
 _BUSY_MS = 20
 _MAINTENANCE_SECONDS = 60.0
-_OPENING_SECONDS = 2.0
+_OPENING_SECONDS = 0.5
 _RETRY_SECONDS = 0.2
 _PAUSE_SECONDS = 0.002
 _WAITING_AT_MOST = 10_000
@@ -37,8 +50,10 @@ _KEYS_AT_ONCE = 500
 _PATIENT_MS = 5000
 _EMPTYING_SECONDS = 2.0
 _SET_ASIDE_SECONDS = 60.0
+_SAID_AGAIN_SECONDS = 600.0
+_DAY_MS = 86_400_000
 # What SQLite cannot hold, however often it is tried.
-_UNFIT = (OverflowError, UnicodeError, sqlite3.IntegrityError)
+_UNFIT = (OverflowError, UnicodeEncodeError, sqlite3.IntegrityError)
 _SCHEMA = """
 CREATE TABLE turns (
     row INTEGER PRIMARY KEY, scope BLOB NOT NULL, key BLOB NOT NULL UNIQUE, issuer TEXT NOT NULL,
@@ -84,14 +99,27 @@ type _Row = tuple[
 
 type _Found = tuple[int, Record]
 
+_TYPES = (bytes, str, str, *[bytes] * 10, int, int, int, bytes)
+
+
+class NewerFormat(StoreError, sqlite3.DatabaseError):
+    """A newer version of this program has made the file, or changed it while we used it."""
+
+
+class _Gone(sqlite3.OperationalError):
+    """There is no file at the path any more; the maintenance thread makes another."""
+
 
 def open_store(path: Path, *, keep_days: int = 30, keep_megabytes: int = 512) -> Store:
     """The store at `path`; one in memory where none can be kept there, with a warning that says why."""
     try:
         return SqliteStore(path, keep_days=keep_days, keep_megabytes=keep_megabytes)
-    except (sqlite3.Error, OSError, StoreError) as error:
+    except (*FAULTS, OSError, StoreError) as error:
         logger.warning(
-            "The store %s cannot be used (%s): turns are kept only while the proxy runs.", path, error
+            "The store %s cannot be used (%s): turns are kept only while the proxy runs. %s",
+            path,
+            error,
+            advice(error),
         )
         return MemoryStore()
 
@@ -117,16 +145,26 @@ class SqliteStore:
         self._wake = threading.Event()
         self._stopped = False
         self._set_aside_at = -_SET_ASIDE_SECONDS
-        self._outdated = False
-        self._told: set[str] = set()
+        self._told: dict[str, float] = {}
+        self._in_trouble = False
+        # Does not wait for a lock: others had it for longer than we may wait.
+        self._hurried = False
         make_private(path)
         self._file = _identity(path)
+        # Closed, it stands for none.
+        self._connection = sqlite3.connect(":memory:", check_same_thread=False)
+        self._connection.close()
+        self._connected = False
         try:
             self._connection = _connect_patiently(path)
-        except sqlite3.DatabaseError as error:
-            if not is_damage(error):
-                raise
-            self._begin_anew()
+            self._connected = True
+        except NewerFormat:
+            raise
+        except FAULTS as error:
+            if is_damage(error):
+                self._begin_anew()
+            else:
+                self._cannot(error, waited=True)
         self._thread = threading.Thread(target=self._maintain, name="reasoning-fix store", daemon=True)
         self._thread.start()
 
@@ -139,12 +177,17 @@ class SqliteStore:
         try:
             with self._lock:
                 self._catch_up()
-                _insert(self._connection, [(scope, record) for record in records])
+                with _transaction(self._connection):
+                    _write(self._connection, [(scope, record) for record in records])
+                if self._hurried:
+                    self._wait_at_most(_BUSY_MS)
+                if self._stopped:
+                    # A stream that outlived the script or its options: nobody else has its turn.
+                    self._disconnect()
         except _UNFIT as error:
             self._warn_once("The store %s cannot hold a turn (%s); it is not kept.", error)
-        except sqlite3.Error as error:
-            self._mend(error)
-            self._warn_once("The store %s did not take a turn (%s); it waits in memory.", error)
+        except FAULTS as error:
+            self._cannot(error)
             with self._waiting_lock:
                 self._waiting.put(scope, records)
             self._wake.set()
@@ -189,7 +232,7 @@ class SqliteStore:
                 self._catch_up()
                 seen = self._connection.execute("PRAGMA data_version").fetchone()[0]
                 return self._file, id(self._connection), seen
-        except sqlite3.Error:
+        except FAULTS:
             return object()
 
     def is_sound(self) -> bool:
@@ -198,7 +241,7 @@ class SqliteStore:
             with self._lock:
                 self._catch_up()
                 self._connection.execute("SELECT row FROM turns LIMIT 1").fetchall()
-        except sqlite3.Error:
+        except FAULTS:
             return False
         return self._file == _identity(self._path) and os.access(self._path, os.W_OK)
 
@@ -208,46 +251,62 @@ class SqliteStore:
         self._wake.set()
         self._thread.join(2)
         with self._lock:
-            self._connection.close()
+            self._disconnect()
+
+    def newest(self) -> int:
+        """When the newest turn was recorded (milliseconds since the epoch); 0 where there is none."""
+        try:
+            with self._lock:
+                self._catch_up()
+                return int(self._connection.execute("SELECT max(created) FROM turns").fetchone()[0] or 0)
+        except FAULTS as error:
+            self._cannot(error)
+            return 0
 
     def prune(self, connection: sqlite3.Connection | None = None) -> int:
         """Erase turns that are too old, then the oldest beyond the size; the number erased."""
         connection = connection or self._connection
         erased = 0
-        oldest = int(self._clock() * 1000) - self._keep_ms
-        while count := connection.execute(
-            "DELETE FROM turns WHERE row IN "
-            "(SELECT row FROM turns WHERE created < ? ORDER BY created LIMIT ?)",
-            (oldest, _PRUNED_AT_ONCE),
-        ).rowcount:
-            erased += count
+        now = int(self._clock() * 1000)
+        oldest = now - self._keep_ms
+        # A turn from the future was put before the clock was set right: it is as old as those after it.
+        misdated = (
+            "created > ? AND row < (SELECT max(row) FROM turns WHERE created < ?)",
+            (now + _DAY_MS, oldest),
+        )
+        for which, values in (misdated, ("created < ?", (oldest,))):
+            while count := self._erase(connection, which, values):
+                erased += count
         while _used(connection) > self._keep_bytes and (count := self._erase_oldest(connection)):
             erased += count
         if erased:
             _give_back(connection)
         return erased
 
+    def _erase(self, connection: sqlite3.Connection, which: str, values: tuple[int, ...]) -> int:
+        with _transaction(connection):
+            return connection.execute(
+                "DELETE FROM turns WHERE row IN "
+                f"(SELECT row FROM turns WHERE {which} LIMIT {_PRUNED_AT_ONCE})",
+                values,
+            ).rowcount
+
     def _erase_oldest(self, connection: sqlite3.Connection) -> int:
         """No more than the excess takes: 200 large turns can be all there is. Measured under the lock, for
         several proxies may be at it.
         """
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with _transaction(connection):
             excess = _used(connection) - self._keep_bytes
             rows: list[tuple[int]] = []
+            # In the order they were put, which no clock disturbs.
             for row, size in connection.execute(
-                "SELECT row, length(sealed) FROM turns ORDER BY created, row LIMIT ?", (_PRUNED_AT_ONCE,)
+                "SELECT row, length(sealed) FROM turns ORDER BY row LIMIT ?", (_PRUNED_AT_ONCE,)
             ).fetchall():
                 if excess <= 0:
                     break
                 rows.append((row,))
                 excess -= size
             connection.executemany("DELETE FROM turns WHERE row = ?", rows)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
         return len(rows)
 
     def _among_waiting(self, ask: Callable[[MemoryStore], list[Record]]) -> list[Record]:
@@ -277,27 +336,82 @@ class SqliteStore:
                         f"ORDER BY turns.created DESC, turns.row DESC LIMIT {RELATED_LIMIT})",
                         (scope, *some),
                     ).fetchall()
-                    found += [(row[0], _record(row[1:])) for row in rows]
-        except sqlite3.Error as error:
-            self._mend(error)
+                    found += [(row[0], record) for row in rows if (record := _record(row[1:])) is not None]
+        except FAULTS as error:
+            self._cannot(error)
             return []
-        return found
+        # A damaged index leads to other turns, and SQLite does not compare them with what was asked for.
+        asked = set(wanted)
+        return [(row, record) for row, record in found if not asked.isdisjoint(_keys(kind, record))]
 
     def _warn_once(self, text: str, reason: object) -> None:
-        if text not in self._told:
-            self._told.add(text)
+        """Say it, but not again for ten minutes."""
+        now = time.monotonic()
+        if now - self._told.get(text, -_SAID_AGAIN_SECONDS) >= _SAID_AGAIN_SECONDS:
+            self._told[text] = now
             logger.warning(text, self._path, reason)
 
-    def _catch_up(self) -> None:
-        """Follow the path to the file that is there now, when another process has set ours aside."""
-        if self._outdated:
-            self._outdated = False
-            self._connection.close()
-            file = _identity(self._path)
-            self._connection = _connect(self._path)
-            self._file = file
+    def _cannot(self, error: Exception, waited: bool = False) -> None:
+        """The file could not be used for once: say why and what to do, and do not wait for it again.
 
-    def _mend(self, error: sqlite3.Error) -> None:
+        Proxies that share a file lock it for moments: that is worth a line only after one has waited for it.
+        """
+        if is_damage(error):
+            self._mend(error)
+            return
+        if self._stopped:
+            self._warn_once("The store %s was closed and cannot take a last turn (%s); it is lost.", error)
+            return
+        if isinstance(error, _Gone):
+            return
+        if not self._in_trouble and (waited or not is_busy(error)):
+            self._in_trouble = True
+            what = f"The store %s cannot be used now (%s). {advice(error)}"
+            self._warn_once(f"{what} Until then turns are kept in memory.", error)
+        with self._lock:
+            if isinstance(error, NewerFormat):
+                self._disconnect()
+            elif self._connected and is_busy(error):
+                self._wait_at_most(0)
+
+    def _wait_at_most(self, milliseconds: int) -> None:
+        """For a lock of another process: every stream stands still meanwhile."""
+        self._connection.execute(f"PRAGMA busy_timeout = {milliseconds}").fetchall()
+        self._hurried = milliseconds == 0
+
+    def _disconnect(self) -> None:
+        self._connection.close()
+        self._connected = False
+
+    def _catch_up(self) -> None:
+        """Follow the path to the file that is there now (about 10 microseconds where it is ours).
+
+        Another process may have set ours aside, or a person deleted it. Raises sqlite3.Error where there is
+        none: the maintenance thread makes it.
+        """
+        found = _identity(self._path)
+        if self._connected and found == self._file:
+            _check_format(self._connection)
+            return
+        self._disconnect()
+        if found is None:
+            self._note_gone()
+            self._wake.set()
+            raise _Gone("there is no such file")
+        self._file = found
+        self._connection = _connect(self._path, busy_ms=0)
+        self._connected = self._hurried = True
+
+    def _note_gone(self) -> None:
+        with self._lock:
+            if self._file is not None and not self._stopped:
+                self._file = None
+                logger.warning(
+                    "The store %s is gone: it was deleted or moved while in use. A new one is begun.",
+                    self._path,
+                )
+
+    def _mend(self, error: Exception) -> None:
         """A file found damaged while running is set aside, at most once a minute.
 
         Where no new one can be begun the connection stays closed: turns wait in memory, and the maintenance
@@ -309,42 +423,57 @@ class SqliteStore:
             if time.monotonic() - self._set_aside_at < _SET_ASIDE_SECONDS:
                 return
             self._set_aside_at = time.monotonic()
-            self._connection.close()
+            self._disconnect()
             try:
                 self._begin_anew()
-            except (sqlite3.Error, OSError, StoreError) as fault:
+            except NewerFormat as newer:
+                self._cannot(newer)
+            except (*FAULTS, OSError) as fault:
                 self._file = None
-                logger.warning("The store %s cannot be made anew (%s).", self._path, fault)
+                logger.warning(
+                    "The store %s cannot be made anew (%s); turns are kept in memory.", self._path, fault
+                )
 
     def _begin_anew(self) -> None:
         # The file at the path may be a sound one by now: another process found the damage first.
         if self._file == _identity(self._path):
+            _refuse_newer(self._path)
             set_aside(self._path, "The store")
         make_private(self._path)
         self._file = _identity(self._path)
         self._connection = _connect(self._path)
+        self._connected = True
 
     def _maintain(self) -> None:
         due = time.monotonic()
         while True:
             stopped = self._stopped
+            failed = True
             try:
+                if not self._path.exists():
+                    self._note_gone()
                 make_private(self._path)
                 connection = _connect(self._path, busy_ms=500)
                 try:
-                    if self._file != _identity(self._path):
-                        self._outdated = True
                     self._deliver(connection)
+                    if self._in_trouble:
+                        self._in_trouble = False
+                        logger.info("The store %s can be used again: it has all that waited.", self._path)
                     if not stopped and time.monotonic() >= due:
                         self.prune(connection)
                         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
                         due = time.monotonic() + _MAINTENANCE_SECONDS
                 finally:
                     connection.close()
-            except (sqlite3.Error, OSError, StoreError) as error:
+            except FAULTS as error:
                 logger.debug("Store maintenance will be tried again: %s", error)
-                if isinstance(error, sqlite3.Error) and not stopped:
-                    self._mend(error)
+                if not stopped:
+                    self._cannot(error, waited=True)
+            except OSError as error:
+                self._warn_once("The store %s cannot be written (%s): turns are kept in memory.", error)
+            else:
+                failed = False
+            if failed:
                 # What puts are waiting for is tried again soon, the rest at the next turn.
                 due = max(due, time.monotonic() + _MAINTENANCE_SECONDS / 10)
             if stopped:
@@ -357,20 +486,22 @@ class SqliteStore:
 
     def _deliver(self, connection: sqlite3.Connection) -> None:
         """Move what waited in memory into the file; it is dropped only once it can be read there."""
+        at_once = _DELIVERED_AT_ONCE
         while len(self._waiting):
             # Taken under the file's lock: a put of the same key comes before the taking or after the end.
-            connection.execute("BEGIN IMMEDIATE")
             try:
-                with self._waiting_lock:
-                    waiting = self._waiting.take()[:_DELIVERED_AT_ONCE]
-                _write(connection, waiting)
-                connection.execute("COMMIT")
-            except BaseException as error:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                if not isinstance(error, _UNFIT):
-                    raise
+                with _transaction(connection):
+                    with self._waiting_lock:
+                        waiting = self._waiting.take()[:at_once]
+                    _write(connection, waiting)
+            except _UNFIT as error:
+                if len(waiting) > 1:
+                    at_once = 1
+                    continue
                 self._warn_once("The store %s cannot hold a turn (%s); it is not kept.", error)
+            with self._lock:
+                if not self._stopped:
+                    self._catch_up()
             with self._waiting_lock:
                 for scope, record in waiting:
                     self._waiting.drop_unchanged(scope, record)
@@ -478,19 +609,34 @@ def _connect_patiently(path: Path) -> sqlite3.Connection:
         try:
             return _connect(path)
         except sqlite3.OperationalError as error:
-            busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (
-                sqlite3.SQLITE_BUSY,
-                sqlite3.SQLITE_LOCKED,
-            )
-            if not busy or time.monotonic() > deadline:
+            if not is_busy(error) or time.monotonic() > deadline:
                 raise
         time.sleep(_BUSY_MS / 1000)
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+def _check_format(connection: sqlite3.Connection) -> int:
+    """The format of the file. Raises NewerFormat."""
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > _VERSION:
-        raise StoreError(f"it was written by a newer version (format {version}, known are up to {_VERSION})")
+        raise NewerFormat(
+            f"it was written by a newer version of reasoning-fix (format {version}, known is {_VERSION})"
+        )
+    return version
+
+
+def _refuse_newer(path: Path) -> None:
+    """What looks like damage may be a table that a newer version has renamed. Raises NewerFormat."""
+    try:
+        _connect(path).close()
+    except NewerFormat:
+        raise
+    except FAULTS:
+        return
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.text_factory = readable
+    version = _check_format(connection)
     if version == 0:
         # For a file without tables only: it writes to the file, which other connections would notice.
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL").fetchall()
@@ -504,17 +650,20 @@ def _prepare(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA {pragma}").fetchall()
     if version < _VERSION:
         connection.execute("BEGIN IMMEDIATE")
-        if connection.execute("PRAGMA user_version").fetchone()[0] < _VERSION:
+        if _check_format(connection) < _VERSION:
             for statement in _SCHEMA.split(";"):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("COMMIT")
 
 
-def _insert(connection: sqlite3.Connection, records: Sequence[tuple[bytes, Record]]) -> None:
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """One that writes. Raises NewerFormat: the file may have been changed since it was opened."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        _write(connection, records)
+        _check_format(connection)
+        yield
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -546,7 +695,10 @@ def _row(record: Record) -> _Row:
     )
 
 
-def _record(row: _Row) -> Record:
+def _record(row: _Row) -> Record | None:
+    """None where a column is not what it was when it was written."""
+    if tuple(map(type, row)) != _TYPES:
+        return None
     key, issuer, model, place, context, turn, before, thought, system, session = row[:10]
     parent, thread, packed, complete, asked, created, sealed = row[10:]
     calls = []
@@ -575,6 +727,14 @@ def _record(row: _Row) -> Record:
         created=created,
         sealed=sealed,
     )
+
+
+def _keys(kind: str, record: Record) -> Collection[bytes]:
+    """What a record is found by."""
+    if kind == "id":
+        return [call_id for call_id, _ in record.calls]
+    key: bytes = getattr(record, kind)
+    return (key,)
 
 
 def _merged(read: list[_Found], waiting: list[Record]) -> list[Record]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from reasoning_fix.store import StoreError
-from reasoning_fix.store.files import is_damage, make_private, set_aside
+from reasoning_fix.store.files import FAULTS, is_busy, is_damage, make_private, readable, set_aside
 from reasoning_fix.tally.counts import OTHER, Line, day_of
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ _FLUSH_SECONDS = 5.0
 _BUSY_SECONDS = 2.0
 _VERSION = 1
 _DAY = 86400.0
+_TYPES = (str, str, str, str, str, int)
 _SCHEMA = """
 CREATE TABLE counts (
     day TEXT NOT NULL, provider TEXT NOT NULL, model TEXT NOT NULL, client TEXT NOT NULL, what TEXT NOT NULL,
@@ -81,11 +82,12 @@ class Book:
         """What was counted on the last `days` days (today is one of them; None: on all that are kept)."""
         found: Counts = {}
         if self._path is not None and self._path.exists():
-            try:
-                with self._file_lock:
+            with self._file_lock:
+                try:
                     found = read(self._path)
-            except (sqlite3.Error, StoreError) as error:
-                logger.debug("The counts in %s cannot be read: %s", self._path, error)
+                except (*FAULTS, StoreError) as error:
+                    logger.debug("The counts in %s cannot be read: %s", self._path, error)
+                    self._set_aside_if_damaged(self._path, error)
         with self._lock:
             for line, counts in self._waiting.items():
                 _add(found, line, counts)
@@ -99,9 +101,7 @@ class Book:
             with self._lock:
                 waiting, self._waiting = self._waiting, {}
             fault = self._written(self._path, waiting) if waiting else None
-            if isinstance(fault, sqlite3.Error) and is_damage(fault):
-                with contextlib.suppress(OSError):
-                    set_aside(self._path, "The file of counts")
+            if fault is not None and self._set_aside_if_damaged(self._path, fault):
                 fault = self._written(self._path, waiting)
             if fault is None:
                 return
@@ -126,11 +126,18 @@ class Book:
             self._added.clear()
             self.flush()
 
+    def _set_aside_if_damaged(self, path: Path, fault: Exception) -> bool:
+        if not is_damage(fault):
+            return False
+        with contextlib.suppress(OSError):
+            set_aside(path, "The file of counts")
+        return True
+
     def _written(self, path: Path, counts: Counts) -> Exception | None:
         """Write these; the fault where that did not work."""
         try:
             self._write(path, counts)
-        except (sqlite3.Error, OSError, StoreError) as fault:
+        except (*FAULTS, OSError, StoreError) as fault:
             return fault
         return None
 
@@ -174,7 +181,10 @@ def read(path: Path) -> Counts:
     try:
         found: Counts = {}
         if _version(connection):
-            for day, provider, model, client, what, count in connection.execute("SELECT * FROM counts"):
+            for row in connection.execute("SELECT * FROM counts"):
+                if tuple(map(type, row)) != _TYPES:
+                    continue  # damaged
+                day, provider, model, client, what, count = row
                 found.setdefault(Line(day, provider, model, client), Counter())[what] += count
         return found
     finally:
@@ -200,12 +210,6 @@ def since(counts: Counts, days: int | None, now: float) -> Counts:
     return {line: some for line, some in counts.items() if line.day >= oldest}
 
 
-def is_busy(error: Exception) -> bool:
-    """Whether another process has the file, which passes."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
 def _is_full(connection: sqlite3.Connection, today: str) -> bool:
     """Whether no new names fit in. Earlier days go first, the oldest before the others."""
     while connection.execute("SELECT count(*) FROM counts").fetchone()[0] > MOST_ROWS:
@@ -229,6 +233,7 @@ def _add(counts: Counts, line: Line, more: Mapping[str, int]) -> None:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_SECONDS)
+    connection.text_factory = readable
     try:
         connection.execute("PRAGMA secure_delete = ON").fetchall()
         if _version(connection) > _VERSION:
