@@ -13,6 +13,23 @@ from tests.proxy import Proxy
 type StartProxy = Callable[..., Proxy]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="Run fault and load tests at their full length.")
+
+
+@pytest.fixture(scope="session")
+def soak(pytestconfig: pytest.Config) -> bool:
+    """Whether fault and load tests run at their full length; the short form is the rule."""
+    return bool(pytestconfig.getoption("soak"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What the marker `in_full` says in pyproject.toml."""
+    for mark in metafunc.definition.iter_markers("in_full"):
+        name, short, full = mark.args
+        metafunc.parametrize(name, full if metafunc.config.getoption("soak") else short)
+
+
 @pytest.fixture(scope="session")
 def _simulator() -> Iterator[Simulator]:
     simulator = Simulator().start()
