@@ -122,8 +122,9 @@ class Crowd:
                     proxy=proxy.url,
                     verify=ssl.create_default_context(cafile=str(proxy.ca)),
                     trust_env=False,
-                    timeout=httpx.Timeout(STALL, pool=None),
-                    limits=httpx.Limits(max_connections=STREAMS, max_keepalive_connections=STREAMS),
+                    timeout=STALL,
+                    # httpcore may close an idle connection that it has just given to a request; so none is.
+                    limits=httpx.Limits(keepalive_expiry=None),
                 )
             )
         return self
