@@ -98,7 +98,7 @@ class Conversation:
 
 
 class Crowd:
-    """`STREAMS` streams at a time, through whichever of the proxies; every conversation hops between them.
+    """Streams through whichever of the proxies; every conversation hops between them.
 
     So far `turns` were answered, in requests that should have `carried` so many thoughts; `delays` are those
     of their chunks. All times are seconds.
@@ -133,20 +133,22 @@ class Crowd:
         for client in self._clients:
             await client.aclose()
 
-    async def talk(self, turns: int, seconds: float = 0.0) -> None:
-        """Until there were so many turns in all, and at least for so long."""
+    async def talk(self, turns: int, seconds: float = 0.0, streams: int = STREAMS, in_a_row: int = 3) -> None:
+        """So many streams at a time, until there were so many turns in all, and at least for so long.
+
+        A conversation has at most so many turns in a row, then others have their say.
+        """
         began = time.monotonic()
         end = began + seconds
         async with asyncio.TaskGroup() as group:
-            for _ in range(STREAMS):
-                group.create_task(self._stream_on(turns, end))
+            for _ in range(streams):
+                group.create_task(self._stream_on(turns, end, in_a_row))
         self.seconds += time.monotonic() - began
 
-    async def _stream_on(self, turns: int, end: float) -> None:
+    async def _stream_on(self, turns: int, end: float, in_a_row: int) -> None:
         while self.turns < turns or time.monotonic() < end:
             conversation = self._idle.pop(self._random.randrange(len(self._idle)))
-            # At times at once, at times long after the others had their say.
-            for _ in range(self._random.randint(1, 3)):
+            for _ in range(self._random.randint(1, in_a_row)):
                 if conversation.done < conversation.turns:
                     await self._ask(conversation)
             if conversation.done == conversation.turns:

@@ -21,13 +21,16 @@ from tests.crowd import STALL, STREAMS, Crowd
 from tests.provider.examiner import ExaminerProcess
 from tests.proxy import Proxy
 
-# Says how much Python holds, when asked by a signal. Unlike the resident memory it is the same to within a
-# few hundred blocks for the same work, so a short run finds what is kept of each request.
+# Says what Python holds, when asked by a signal. Unlike the memory in RAM that is the same to within a few
+# thousand blocks for the same work, so a short run finds what is kept of each request. What the C library
+# keeps for later is given back first: mitmdump without any addon grows by 9 MB of it in 6,000 such turns.
 _PROBE = """
-import gc, logging, signal, sys
+import ctypes, gc, logging, signal, sys
 
 def tell(*_):
     gc.collect()
+    if hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)
     logging.getLogger(__name__).info("Python holds %d blocks.", sys.getallocatedblocks())
 
 signal.signal(signal.SIGUSR1, tell)
@@ -38,12 +41,14 @@ LINUX = sys.platform.startswith("linux")
 class Load(msgspec.Struct, frozen=True):
     """How many conversations are open at a time, and when their turns are enough.
 
-    The provider pauses before each event. What a proxy holds must be flat once there were `warm` turns.
+    The provider pauses before each event. The first turns are `few` streams', so that the proxy remembers
+    their conversations from turn to turn. What it holds must be flat once there were `warm` turns.
     """
 
     conversations: int
     turns_each: int
     pause: float
+    few: int
     warm: int
     turns: int
     seconds: float
@@ -56,11 +61,11 @@ class Held(msgspec.Struct, frozen=True):
     blocks: int
 
 
-SHORT = Load(conversations=160, turns_each=6, pause=0.005, warm=150, turns=400, seconds=0)
-FULL = Load(conversations=1000, turns_each=10, pause=0.05, warm=1000, turns=10_000, seconds=60)
+SHORT = Load(conversations=160, turns_each=6, pause=0.005, few=100, warm=200, turns=420, seconds=0)
+FULL = Load(conversations=1000, turns_each=10, pause=0.05, few=500, warm=1000, turns=10_000, seconds=60)
 GROWTH_MEGABYTES = 10
-# A request in the middle of its way holds about 1,000.
-GROWTH_BLOCKS = 8000
+# An open connection holds about 500, and there may be more of them at the end than before.
+GROWTH_BLOCKS = 20_000
 
 
 @pytest.fixture
@@ -77,7 +82,7 @@ def examiner(load: Load) -> Iterator[ExaminerProcess]:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_every_turn_of_a_crowd_is_restored_exactly(
-    processes: int, load: Load, soak: bool, examiner: ExaminerProcess, tmp_path: Path
+    processes: int, load: Load, examiner: ExaminerProcess, tmp_path: Path
 ) -> None:
     """With two, on one store, conversations hop between them: each knows at once what the other recorded."""
     probe = tmp_path / "probe.py"
@@ -104,8 +109,7 @@ def test_every_turn_of_a_crowd_is_restored_exactly(
     assert max(crowd.delays) < STALL
     for before, after in zip(warm, full, strict=True):
         assert after.blocks - before.blocks < GROWTH_BLOCKS
-        # A few hundred turns more fill caches of C libraries: only a long run shows a slope.
-        assert not soak or after.megabytes - before.megabytes < GROWTH_MEGABYTES
+        assert after.megabytes - before.megabytes < GROWTH_MEGABYTES
 
 
 async def _talk(
@@ -114,6 +118,7 @@ async def _talk(
     """What each proxy holds when it is warm, and at the end."""
     try:
         async with crowd:
+            await crowd.talk(load.few, streams=STREAMS // 4, in_a_row=load.turns_each)
             await crowd.talk(load.warm)
             warm = await _held(proxies)
             await crowd.talk(load.turns, load.seconds)
