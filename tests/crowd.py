@@ -25,8 +25,8 @@ type Apart = Literal["prompt", "first answer", "session", "system prompt"]
 
 KEYS = 8
 STREAMS = 64
-# No chunk may take longer from the provider to the client (seconds).
-STALL = 30.0
+# Nobody waits longer for anything (seconds).
+_PATIENCE = 40.0
 _HOSTS = (KIMI, DEEPSEEK)
 _APART: tuple[Apart, ...] = ("prompt", "first answer", "session", "system prompt")
 # So many conversations of a credential are the same but for the one thing.
@@ -122,7 +122,7 @@ class Crowd:
                     proxy=proxy.url,
                     verify=ssl.create_default_context(cafile=str(proxy.ca)),
                     trust_env=False,
-                    timeout=STALL,
+                    timeout=_PATIENCE,
                     # httpcore may close an idle connection that it has just given to a request; so none is.
                     limits=httpx.Limits(keepalive_expiry=None),
                 )

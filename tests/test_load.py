@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from scripts.benchmark.setting import resident_megabytes
-from tests.crowd import STALL, STREAMS, Crowd
+from tests.crowd import STREAMS, Crowd
 from tests.provider.examiner import ExaminerProcess
 from tests.proxy import Proxy
 
@@ -42,7 +42,8 @@ class Load(msgspec.Struct, frozen=True):
     """How many conversations are open at a time, and when their turns are enough.
 
     The provider pauses before each event. The first turns are `few` streams', so that the proxy remembers
-    their conversations from turn to turn. What it holds must be flat once there were `warm` turns.
+    their conversations from turn to turn. What it holds must be flat once there were `warm` turns. No chunk
+    may be later than `latest` (seconds): generous, for other tests run beside the short form.
     """
 
     conversations: int
@@ -52,6 +53,7 @@ class Load(msgspec.Struct, frozen=True):
     warm: int
     turns: int
     seconds: float
+    latest: float
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -61,8 +63,10 @@ class Held(msgspec.Struct, frozen=True):
     blocks: int
 
 
-SHORT = Load(conversations=160, turns_each=6, pause=0.005, few=100, warm=200, turns=420, seconds=0)
-FULL = Load(conversations=1000, turns_each=10, pause=0.05, few=500, warm=1000, turns=10_000, seconds=60)
+SHORT = Load(conversations=160, turns_each=6, pause=0.005, few=100, warm=200, turns=420, seconds=0, latest=30)
+FULL = Load(
+    conversations=1000, turns_each=10, pause=0.05, few=500, warm=1000, turns=10_000, seconds=60, latest=10
+)
 GROWTH_MEGABYTES = 10
 # An open connection holds about 500, and there may be more of them at the end than before.
 GROWTH_BLOCKS = 20_000
@@ -106,7 +110,7 @@ def test_every_turn_of_a_crowd_is_restored_exactly(
     assert (findings.wrong, findings.missing, findings.refused) == (0, 0, 0), findings.details
     assert findings.requests == crowd.turns
     assert findings.exact == crowd.carried > load.turns
-    assert max(crowd.delays) < STALL
+    assert max(crowd.delays) < load.latest
     for before, after in zip(warm, full, strict=True):
         assert after.blocks - before.blocks < GROWTH_BLOCKS
         assert after.megabytes - before.megabytes < GROWTH_MEGABYTES
