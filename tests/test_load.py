@@ -23,7 +23,7 @@ from tests.proxy import Proxy
 
 # Says what Python holds, when asked by a signal. Unlike the memory in RAM that is the same to within a few
 # thousand blocks for the same work, so a short run finds what is kept of each request. What the C library
-# keeps for later is given back first: mitmdump without any addon grows by 9 MB of it in 6,000 such turns.
+# keeps for later is given back first: mitmdump without this addon grew by 9 MB in 6,000 such turns.
 _PROBE = """
 import ctypes, gc, logging, signal, sys
 
