@@ -102,6 +102,11 @@ class Proxy:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def ended(self) -> int | None:
+        """The status that the process ended with by now; None while it runs."""
+        return self._process.poll()
+
     def _drain(self) -> None:
         assert self._process.stdout is not None
         self.lines.extend(self._process.stdout)

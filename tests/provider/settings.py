@@ -19,6 +19,8 @@ class Settings(msgspec.Struct):
     `old_text`: DeepSeek's text of 2025, with the index. `opaque`: OpenCode hides the upstream's text.
     `relay`: a relay stands before the host, appends its trace id and loses the type.
     `cumulative`: MiniMax repeats everything said so far. `think_tag`: the tag around its thoughts.
+    `clock`: each event of a stream comes with a comment that says when it was sent (`: sent 12345`, monotonic
+    nanoseconds).
     """
 
     demand: Demand | None = None
@@ -32,3 +34,4 @@ class Settings(msgspec.Struct):
     relay: bool = False
     cumulative: bool = False
     think_tag: str = "think"
+    clock: bool = False

@@ -9,6 +9,7 @@ import asyncio
 import ssl
 import tempfile
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -90,7 +91,7 @@ class Simulator:
         self.ledger = Ledger()
         self.requests: list[Request] = []
         self.settings: defaultdict[str, Settings] = defaultdict(Settings)
-        self.improvise: Callable[[Asked], Answer] | None = None
+        self.improvise: Callable[[Asked], Answer | RawAnswer] | None = None
         self._script: defaultdict[str | None, deque[Answer | RawAnswer]] = defaultdict(deque)
         # Responses by id, as the items that a request which names one continues.
         self._kept: dict[str, list[Event]] = {}
@@ -222,7 +223,8 @@ class Simulator:
         if not script and self.improvise is None:
             return await self._send_raw(request, plain(599, b"no answer is scripted"), writer)
         answer = script.popleft() if script else self.improvise(asked)
-        assert isinstance(answer, Answer)
+        if isinstance(answer, RawAnswer):
+            return await self._send_raw(request, answer, writer)
         return await self._say(request, asked, answer, writer)
 
     def _read(self, request: Request, provider: Provider) -> Asked | RawAnswer:
@@ -308,7 +310,8 @@ class Simulator:
         for number, event in enumerate(events):
             if number == answer.cut_after:
                 return False
-            writer.write(chunk(event))
+            sent = b": sent %d\n" % time.monotonic_ns() if self.settings[request.host].clock else b""
+            writer.write(chunk(sent + event))
             await writer.drain()
             if answer.pause:
                 await asyncio.sleep(answer.pause)
