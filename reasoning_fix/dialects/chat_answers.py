@@ -131,8 +131,11 @@ class AnswerFolder:
 
         Raises AnswerError for an error in the answer or one over the limit; nothing of it may be kept then.
         """
-        if payload.strip() == b"[DONE]":
+        said = payload.strip()
+        if said == b"[DONE]":
             return self.end(complete=True)
+        if not said:
+            return []
         event = _read_event(payload)
         if event.error is not None and bytes(event.error) not in (b"null", b'""', b"{}"):
             raise AnswerError("the answer carries an error")
@@ -196,7 +199,10 @@ def _loose_event(loose: dict[str, object]) -> _Event:
     choices = loose.get("choices")
     event = _Event([], Raw(_encode(loose["error"])) if loose.get("error") else None)
     for item in choices if isinstance(choices, list) else ():
-        choice = _Choice(index=item.get("index"), finish_reason=item.get("finish_reason"))
+        index = item.get("index")
+        choice = _Choice(
+            index=index if isinstance(index, int) else None, finish_reason=_str(item.get("finish_reason"))
+        )
         choice.delta = _loose_delta(item.get("delta"))
         choice.message = _loose_delta(item.get("message"))
         assert event.choices is not None

@@ -175,7 +175,11 @@ def read(path: Path) -> Counts:
         found: Counts = {}
         if _version(connection):
             for day, provider, model, client, what, count in connection.execute("SELECT * FROM counts"):
-                found.setdefault(Line(day, provider, model, client), Counter())[what] += count
+                line = Line(day, provider, model, client)
+                # A damaged page can hold what the table never took.
+                if not isinstance(count, int) or not all(isinstance(text, str) for text in (*line, what)):
+                    raise sqlite3.DatabaseError("a row of counts is damaged")
+                found.setdefault(line, Counter())[what] += count
         return found
     finally:
         connection.close()
