@@ -181,6 +181,9 @@ def read(path: Path) -> Counts:
                     raise sqlite3.DatabaseError("a row of counts is damaged")
                 found.setdefault(line, Counter())[what] += count
         return found
+    except UnicodeError:
+        # Python's own sqlite3 stumbles over an error message with a damaged name in it.
+        raise sqlite3.DatabaseError("the file of counts is damaged") from None
     finally:
         connection.close()
 

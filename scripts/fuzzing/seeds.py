@@ -7,7 +7,6 @@ import base64
 import gzip
 import io
 import json
-import sqlite3
 import tempfile
 import zlib
 from collections.abc import Callable

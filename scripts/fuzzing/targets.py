@@ -19,7 +19,7 @@ from reasoning_fix import callers, captures, notes, provider_files, providers, r
 from reasoning_fix.captures import CaptureError
 from reasoning_fix.dialects import DIALECTS
 from reasoning_fix.dialects.splice import SpliceError
-from reasoning_fix.dialects.wire import Answered, NotChatError
+from reasoning_fix.dialects.wire import NotChatError
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.inspection.requests import Told
 from reasoning_fix.inspection.transcript import Ended, answer_text, request_text
@@ -241,7 +241,7 @@ def _is_doubtful(body: bytes) -> bool:
 
 
 def _bare(body: bytes, dialect: str, settings: Iterable[str]) -> object:
-    """A request without reasoning, in one spelling, as the bytes say it: repeated names and odd numbers too."""
+    """A request without reasoning, in one spelling, repeated names and odd numbers as they came."""
     top = json.loads(
         body.decode("latin-1"), object_pairs_hook=Pairs, parse_int=str, parse_float=str, parse_constant=str
     )
@@ -264,9 +264,10 @@ def _message(one: object, dialect: str) -> object:
     if dialect == "responses" or not isinstance(one, Pairs) or ("role", "assistant") not in one:
         return one
     rest = [pair for pair in one if pair[0] not in (*_REASONING, "content")]
-    said = [value for name, value in one if name == "content"]
-    return rest, [_chat_content(value) if dialect == "chat_completions" else _blocks(value) for value in said
-                  if value not in (None, "", [])]  # fmt: skip
+    bare = _chat_content if dialect == "chat_completions" else _blocks
+    said = [bare(value) for name, value in one if name == "content"]
+    # No content, null, and none but reasoning are one.
+    return rest, [value for value in said if value not in (None, "", [])]
 
 
 def _chat_content(value: object) -> object:
