@@ -47,8 +47,10 @@ now = _Clock()
 class Exchange(msgspec.Struct):
     """One request on its way: where the turn that answers it will stand, and for whom it is recorded.
 
-    What came of it, once it is answered: `recorded` turns, the last of them `answered` (milliseconds since
-    the epoch), and the tokens it cost.
+    `brought` are turns that the client itself sent complete. They are put on record together with the first
+    turn of the answer: a request that the provider refuses must teach nothing, its credential may be forged.
+    What came of it, once it is answered: `recorded` and `learned` turns, the last of the recorded `answered`
+    (milliseconds since the epoch), and the tokens it cost.
     """
 
     store: Store
@@ -67,7 +69,9 @@ class Exchange(msgspec.Struct):
     asked: int
     lead: str = ""
     snapshots: bool = False
+    brought: list[Record] = []
     recorded: int = 0
+    learned: int = 0
     answered: int = 0
     cost: Usage = Usage()
 
@@ -122,7 +126,9 @@ def record_answer(exchange: Exchange, answer: Answered) -> None:
     said.before = exchange.before
     answer = Answered(turn, fields, answer.complete)
     record = make_record(exchange, said, exchange.context, exchange.parent, exchange.thread, answer)
-    exchange.store.put(exchange.scope.id, [record])
+    exchange.store.put(exchange.scope.id, [*exchange.brought, record])
+    exchange.learned += len(exchange.brought)
+    exchange.brought = []
     exchange.recorded += 1
     exchange.answered = record.created
     counts.recorded += 1

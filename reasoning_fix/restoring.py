@@ -2,7 +2,7 @@
 
 The body is read once; where nothing is to be restored it is not touched at all, and where something is, only
 the reasoning fields change. Reasoning that the client sends itself always wins. Turns that a client brings
-complete and that are not on record in their context are learned from the request.
+complete and that are not on record in their context are learned from the request, once it is answered.
 """
 
 from collections import Counter
@@ -330,6 +330,7 @@ class _Restoration:
         """The reasoning fields to set in one turn, and those that must go."""
         own = self.request.own.get(said.index, {})
         change: dict[str, bytes | None] = {name: None for name in own if name in self.policy.forbidden}
+        taken = [own[name] for name in change if self._is_real(name, own[name])]
         if change:
             self.report.stripped += 1
             own = {name: value for name, value in own.items() if name not in change}
@@ -341,6 +342,10 @@ class _Restoration:
                 self.status = "left out"
                 self.report.left_out += 1
             return change
+        if verdict is None and taken:
+            # What the client itself brought is refused here: words of ours are no better.
+            self.status = "empty"
+            return change | self._known_empty(said, own, context)
         if verdict is None:
             self.report.wanted += 1
             return change | self._fill(said, own, context)
@@ -482,8 +487,8 @@ class _Restoration:
         return texts is None or any(not self.table.is_placeholder(text) for text in texts)
 
     def _learn(self, slots: list[Slot], matching: Matching, exchange: Exchange) -> None:
-        """Record what the client itself brought, where nothing is on record for that turn."""
-        learned: list[Record] = []
+        """Note what the client itself brought, where nothing is on record for that turn."""
+        learned = exchange.brought
         parent = thread = NONE
         for position, (said, verdict) in enumerate(zip(slots, matching.verdicts, strict=True)):
             if verdict is not None:
@@ -499,7 +504,6 @@ class _Restoration:
             learned.append(record)
             parent, thread = record.key, record.thread
         if learned:
-            self.store.put(self.caller.scope.id, learned)
             self.report.learned = len(learned)
             if slots[-1].index in self.request.own and parent:
                 exchange.parent, exchange.thread = parent, thread

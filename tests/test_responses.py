@@ -782,7 +782,9 @@ def test_own_reasoning_is_learned_and_comes_back() -> None:
     scene = scene_at()
     mine = reason("mine", id="rs_7")
     history = [user("hello there"), mine, says("Hi!"), user("next")]
-    assert scene.restore(history).report.learned == 1
+    asked = scene.restore(history)
+    assert asked.report.learned == 1
+    scene.watch(asked.exchange, [whole(says("Then this."))], streamed=False)
     assert scene.sent(stripped(history)) == history
     assert scene.restore(history).report.learned == 0
 

@@ -74,7 +74,6 @@ def repaired(
 def _treated(report: Report) -> Counter[str]:
     found = Counter({by(counts.RESTORED, way): count for way, count in report.evidence.items()})
     found[counts.FILLED] += report.filled
-    found[counts.LEARNED] += report.learned
     found[counts.ADDED] += max(0, report.grown)
     # A request counts once, for the worst that happened to one of its turns.
     if worst := next((how for how in counts.TREATMENTS if report.client[how]), ""):
@@ -87,6 +86,7 @@ def _came_of(exchange: Exchange) -> Counter[str]:
     return Counter(
         {
             counts.RECORDED: exchange.recorded,
+            counts.LEARNED: exchange.learned,
             counts.PROMPT: cost.prompt,
             counts.CACHED: cost.cached,
             counts.ANSWER: cost.answer,
