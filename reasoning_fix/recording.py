@@ -119,6 +119,9 @@ def record_answer(exchange: Exchange, answer: Answered) -> None:
     fields = {name: value for name, value in answer.fields.items() if not _is_echo(exchange, name, value)}
     if len(fields) != len(answer.fields) and not fields:
         return
+    if not all(map(_is_text, fields.values())):
+        # It could not be sent back: no provider could parse the request.
+        raise AnswerError("the reasoning is no UTF-8")
     if not (answer.complete or fields or answer.turn.text or answer.turn.calls):
         return
     turn = Turn(exchange.lead + answer.turn.text, answer.turn.calls)
@@ -132,6 +135,14 @@ def record_answer(exchange: Exchange, answer: Answered) -> None:
     exchange.recorded += 1
     exchange.answered = record.created
     counts.recorded += 1
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_echo(exchange: Exchange, name: str, value: bytes) -> bool:

@@ -428,7 +428,11 @@ class _Restoration:
         if "think>" not in self._text(said):
             return False
         opened = self.lookup.open(verdict.records[0])
-        return opened is not None and bool(opened.whole)
+        if opened is None or not opened.whole:
+            return False
+        # A model may also just speak of such tags: then its thought is not among them.
+        thoughts = [self.dialect.texts(name, value) or [] for name, value in opened.fields.items()]
+        return all(text.strip() in opened.whole for texts in thoughts for text in texts)
 
     def _text(self, said: Slot) -> str:
         message = self.request.messages[said.index]
