@@ -9,6 +9,7 @@ import base64
 import gzip
 import json
 import logging
+import re
 import socket
 import threading
 import tracemalloc
@@ -44,6 +45,16 @@ __all__ = ["door"]
 SAMPLES = Path(__file__).parent / "samples"
 STAND_IN = "[reasoning not on record 1f3a9c2b]"
 ID = "call_00_abcdefgh"
+
+
+def test_every_test_that_the_security_notes_name_is_there() -> None:
+    tests = Path(__file__).parent
+    notes = (tests.parent / "README.md").read_text().partition("## Security")[2].partition("\n## ")[0]
+    named = re.findall(r"`(test_\w+)`", notes)
+    written = "".join(path.read_text() for path in tests.glob("test_*.py"))
+    assert len(named) > 20
+    assert [name for name in named if f"def {name}(" not in written] == []
+
 
 # ---- Any bytes ---------------------------------------------------------------------------------------------
 
