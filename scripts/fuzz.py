@@ -5,6 +5,7 @@ the time. An input that breaks a promise is saved, with the command that tries i
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -42,7 +43,9 @@ class Result(msgspec.Struct):
 
 def run(target: str, cases: int, seconds: float, seed: int, failures: Path) -> Result:
     """One target for so many cases (0: any number) or seconds (0: any time)."""
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+    # In memory, where there is such a place: some targets write a file a case.
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=shared if shared.is_dir() else None) as folder:
         corpus = Path(folder) / "corpus"
         corpus.mkdir()
         first = seeds(target)
@@ -57,7 +60,8 @@ def run(target: str, cases: int, seconds: float, seed: int, failures: Path) -> R
         log = Path(folder) / "log"
         began = time.monotonic()
         with log.open("wb") as file:
-            status = subprocess.run(command, stdout=file, stderr=file).returncode
+            environment = os.environ | {"TMPDIR": folder}
+            status = subprocess.run(command, stdout=file, stderr=file, env=environment).returncode
         took = time.monotonic() - began
         said = log.read_text(errors="replace")
     reached = [(int(number), int(paths)) for number, paths in _STATUS.findall(said)]

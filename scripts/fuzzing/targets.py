@@ -301,14 +301,13 @@ def _is_thinking(part: object) -> bool:
 
 
 @cache
-def _folder() -> Path:
-    """A folder for files that are read; in memory, where there is such a place."""
-    shared = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="fuzz-", dir=shared if shared.is_dir() else None))
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder for files that are read; it goes with the process."""
+    return tempfile.TemporaryDirectory(prefix="fuzz-")
 
 
 def _file(name: str, data: bytes) -> Path:
-    path = _folder() / name
+    path = Path(_folder().name) / name
     path.write_bytes(data)
     return path
 
