@@ -3,6 +3,7 @@
 It reads flows of mitmproxy, live ones and saved ones alike; it decides nothing and keeps nothing.
 """
 
+import ipaddress
 from typing import NamedTuple
 
 from mitmproxy import http
@@ -17,11 +18,32 @@ ANONYMOUS = ("", "public")
 # Headers by which clients name a conversation: evidence where they come, never identity.
 SESSION_HEADERS = ("x-opencode-session", "x-claude-code-session-id", "x-session-id", "session-id")
 AGENT_HEADER = "x-claude-code-agent-id"
+_HOST_HEADER_COUNTS = ("reverse", "local")
 
 
 def host_of(flow: http.HTTPFlow) -> str:
-    """The host as the client names it."""
-    return flow.request.pretty_host.lower()
+    """The host that a request goes to, by a name that its sender cannot just claim.
+
+    A Host header is such a claim: with it anyone could have a restored body sent to a server of their own.
+    It counts where the sender does not choose the destination (reverse), and where only programs of this
+    machine come (local). Of a bare address the name in the TLS handshake counts, which mitmproxy checks the
+    server's certificate for; a request that names its destination itself (no tunnel) has no such handshake.
+    """
+    request = flow.request
+    if flow.client_conn.proxy_mode.type_name in _HOST_HEADER_COUNTS:
+        return request.pretty_host.lower()
+    in_tunnel = request.scheme == "https" and flow.server_conn.address is not None
+    if in_tunnel and flow.client_conn.sni and _is_address(request.host):
+        return flow.client_conn.sni.lower()
+    return request.host.lower()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 class Route(NamedTuple):

@@ -294,9 +294,7 @@ class _Explainer:
         ids = {call_id for call_id, _ in slot.calls if call_id}
         found = self.seen.lookup.related(contexts=contexts, turns={slot.turn}, ids=ids)
         everything = self.store.related(self.caller.scope.id, contexts=contexts, turns={slot.turn}, ids=ids)
-        # Not what was learned from this very request.
-        known = [record for record in found if record.created < self.report.asked]
-        return known, len(everything) - len(found)
+        return found, len(everything) - len(found)
 
     def _counts(self, found: list[Record], position: int, slot: Slot) -> dict[str, int]:
         context = self.seen.matching.contexts[position]

@@ -20,7 +20,7 @@ from reasoning_fix.on_record import OnRecord
 from reasoning_fix.options import Options
 from reasoning_fix.pages import is_own_page
 from reasoning_fix.providers import Table
-from reasoning_fix.recording import Rest, Tap, accepted
+from reasoning_fix.recording import Rest, Tap
 from reasoning_fix.refusals import STATUSES
 from reasoning_fix.repairing import Sent, repair, resent
 from reasoning_fix.reporting import Report
@@ -145,7 +145,6 @@ class Interceptor:
         if flow.response.status_code != 200:
             flow.response.stream = flow.response.stream or streamed
             return
-        _learn(sent)
         if streamed or content_type.endswith("json"):
             tap = Tap(sent.exchange, coding, streamed, size, self._options.view_bytes)
             if not streamed and size is not None and size <= _WHOLE and not flow.response.stream:
@@ -322,15 +321,6 @@ def _forward_untouched(host: str, fault: Exception) -> None:
     else:
         logger.warning("%s: request forwarded untouched: %s in reasoning-fix", host, type(fault).__name__)
         logger.debug("fault while restoring", exc_info=fault)
-
-
-def _learn(sent: Sent) -> None:
-    """The provider took a request."""
-    try:
-        accepted(sent.exchange)
-    except Exception as fault:
-        logger.warning("%s: nothing learned: %s in reasoning-fix", sent.caller.host, type(fault).__name__)
-        logger.debug("fault while learning", exc_info=fault)
 
 
 def _do_soon(rest: Rest, large: bool) -> None:

@@ -100,8 +100,9 @@ class Rest:
 class Exchange(msgspec.Struct):
     """One request on its way: where the turn that answers it will stand, and for whom it is recorded.
 
-    The place is known once the `rest` is done, if there is one. `brought` are turns that the client taught,
-    to be recorded once the provider took the request; `told` is told of every record that came to the store.
+    The place is known once the `rest` is done, if there is one. `brought` are turns that the client itself
+    sent complete. They go on record with the first turn of the answer: a request that the provider refuses
+    must teach nothing, its credential may be forged. `told` is told of every record that came to the store.
     What came of it, once it is answered: `recorded` and `learned` turns, the last recorded one `answered`
     (milliseconds since the epoch), and the tokens it cost.
     """
@@ -125,8 +126,8 @@ class Exchange(msgspec.Struct):
     rest: Rest | None = None
     told: Callable[[bytes, Sequence[Record]], None] = nobody
     brought: list[Record] = []
-    learned: int = 0
     recorded: int = 0
+    learned: int = 0
     answered: int = 0
     cost: Usage = Usage()
 
@@ -169,31 +170,29 @@ def make_record(
     )
 
 
-def accepted(exchange: Exchange) -> bool:
-    """The provider took the request: what the client taught goes on record. Called any number of times.
-
-    Not before that: whoever is refused with somebody's credential teaches nothing. False where the place of
-    the answer is not known.
-    """
+def learn(exchange: Exchange) -> None:
+    """Put on record what the client taught, now that the provider has answered."""
     if exchange.rest is not None:
         exchange.rest()
-        if exchange.rest.failed:
-            return False
     if exchange.brought:
         brought, exchange.brought = exchange.brought, []
         exchange.store.put(exchange.scope.id, brought)
         exchange.learned += len(brought)
         exchange.told(exchange.scope.id, brought)
-    return True
 
 
 def record_answer(exchange: Exchange, answer: Answered) -> None:
     """Put one choice of an answer into the store. A placeholder that a model echoes is never recorded."""
-    if not accepted(exchange):
-        return
+    if exchange.rest is not None:
+        exchange.rest()
+        if exchange.rest.failed:
+            return
     fields = {name: value for name, value in answer.fields.items() if not _is_echo(exchange, name, value)}
     if len(fields) != len(answer.fields) and not fields:
         return
+    if not all(map(_is_text, fields.values())):
+        # It could not be sent back: no provider could parse the request.
+        raise AnswerError("the reasoning is no UTF-8")
     if not (answer.complete or fields or answer.turn.text or answer.turn.calls):
         return
     turn = Turn(exchange.lead + answer.turn.text, answer.turn.calls)
@@ -201,11 +200,20 @@ def record_answer(exchange: Exchange, answer: Answered) -> None:
     said.before = exchange.before
     answer = Answered(turn, fields, answer.complete)
     record = make_record(exchange, said, exchange.context, exchange.parent, exchange.thread, answer)
+    learn(exchange)
     exchange.store.put(exchange.scope.id, [record])
     exchange.recorded += 1
     exchange.answered = record.created
     exchange.told(exchange.scope.id, [record])
     counts.recorded += 1
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_echo(exchange: Exchange, name: str, value: bytes) -> bool:

@@ -2,7 +2,7 @@
 
 The body is read once; where nothing is to be restored it is not touched at all, and where something is, only
 the reasoning fields change. Reasoning that the client sends itself always wins. Turns that a client brings
-complete and that are not on record in their context are learned from the request, once the provider took it.
+complete and that are not on record in their context are learned from the request, once it is answered.
 """
 
 from collections.abc import Mapping, Sequence

@@ -93,6 +93,7 @@ class Treatment:
         """The reasoning fields to set in one turn, and those that must go."""
         own = self._request.own.get(said.index, {})
         change: dict[str, bytes | None] = {name: None for name in own if name in self._policy.forbidden}
+        taken = [own[name] for name in change if self._is_real(name, own[name])]
         if change:
             self.report.stripped += 1
             own = {name: value for name, value in own.items() if name not in change}
@@ -104,10 +105,13 @@ class Treatment:
                 self.status = "left out"
                 self.report.left_out += 1
             return change
+        if verdict is None and taken:
+            # What the client itself brought is refused here: words of ours are no better.
+            self.status = "empty"
+            return change | self._known_empty(said, own, context)
         if verdict is None:
             self.report.wanted += 1
-            # Where the client's own reasoning was refused, nothing is put in its place.
-            return change if change else {**self._fill(said, own, context)}
+            return change | self._fill(said, own, context)
         if verdict.part:
             self.status = "part"
             return change | self._fill(said, own, context)
@@ -187,7 +191,11 @@ class Treatment:
         if "think>" not in self._text(said):
             return False
         opened = self._lookup.open(verdict.records[0])
-        return opened is not None and bool(opened.whole)
+        if opened is None or not opened.whole:
+            return False
+        # A model may also just speak of such tags: then its thought is not among them.
+        thoughts = [self._dialect.texts(name, value) or [] for name, value in opened.fields.items()]
+        return all(text.strip() in opened.whole for texts in thoughts for text in texts)
 
     def _text(self, said: Slot) -> str:
         message = self._request.messages[said.index]

@@ -7,6 +7,7 @@ anyone without the credential. This file knows no wire format, no store and no c
 """
 
 import json
+import math
 import re
 from hashlib import blake2b
 
@@ -88,7 +89,7 @@ def canonical_arguments(arguments: str) -> bytes:
         if _UNSTABLE_NUMBER.search(trimmed):
             return _sorted(_settle_numbers(json.loads(trimmed)))
         return _sorted(msgspec.json.decode(trimmed))
-    except (ValueError, RecursionError, msgspec.MsgspecError):
+    except (ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
         return trimmed.encode("utf-8", "surrogatepass")
 
 
@@ -99,6 +100,8 @@ def _settle_numbers(value: Json) -> Json:
         return [_settle_numbers(item) for item in value]
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**53:
         return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number that JSON cannot say")
     if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
         return int(value)
     return value

@@ -11,7 +11,7 @@ from reasoning_fix import providers
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import Lesson, Lessons
 from reasoning_fix.matching import Opened
-from reasoning_fix.recording import Exchange, Tap, accepted, record_answer
+from reasoning_fix.recording import Exchange, Tap, learn, record_answer
 from reasoning_fix.remembering import Memory
 from reasoning_fix.restoring import Caller, Remembering, Restored, restore
 from reasoning_fix.store import Store
@@ -114,7 +114,7 @@ class Scene:
             defers=self.defers,
         )
         if self.accepts and not self.defers:
-            accepted(restored.exchange)
+            learn(restored.exchange)
         return restored
 
     def sent(self, messages: Sequence[Message], **options: Any) -> list[Message]:

@@ -255,7 +255,9 @@ def test_a_miss_is_never_final() -> None:
     history = [user("go"), turn("A long plain turn that was said before the proxy ran."), user("more")]
     assert reasoning(scene.sent(history)) == [" "]
     known = [history[0], history[1] | {"reasoning_content": "R"}, history[2]]
-    assert scene.restore(known).body is None
+    asked = scene.restore(known)
+    assert asked.body is None
+    scene.answer(asked.exchange, turn("And more."))
     assert reasoning(scene.sent(history)) == ["R"]
 
 

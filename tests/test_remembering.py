@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from reasoning_fix import remembering, restoring
 from reasoning_fix.lessons import Lesson
 from reasoning_fix.provider_rows import Means
-from reasoning_fix.recording import accepted, record_answer
+from reasoning_fix.recording import learn, record_answer
 from reasoning_fix.remembering import Memory
 from reasoning_fix.restoring import Remembering, Restored
 from reasoning_fix.store.memory import MemoryStore
@@ -277,7 +277,7 @@ class Client:
 
     def compare(self, restored: Sequence[Restored]) -> None:
         for one in restored:
-            accepted(one.exchange)
+            learn(one.exchange)
         said = [world.said(one) for world, one in zip(self.worlds, restored, strict=True)]
         recorded = [world.on_record() for world in self.worlds]
         for number in range(1, len(self.worlds)):

@@ -184,7 +184,9 @@ def test_interrupted_turn_matches_the_partial_text() -> None:
 def test_own_reasoning_is_left_alone_and_learned() -> None:
     scene = Scene()
     history = [user("hello there"), turn("Hi!", reasoning_content="mine"), user("next")]
-    assert scene.restore(history).body is None
+    asked = scene.restore(history)
+    assert asked.body is None
+    scene.answer(asked.exchange, turn("Then this."))
     del history[1]["reasoning_content"]
     assert reasoning(scene.sent(history)) == ["mine"]
 
@@ -192,7 +194,8 @@ def test_own_reasoning_is_left_alone_and_learned() -> None:
 def test_placeholders_are_never_learned() -> None:
     scene = Scene()
     for stand_in in (" ", "", ".", "[reasoning unavailable]"):
-        scene.restore([user("hello there"), turn("Hi!", reasoning_content=stand_in), user("next")])
+        told = [user("hello there"), turn("Hi!", reasoning_content=stand_in), user("next")]
+        scene.answer(scene.restore(told).exchange, turn("Then this."))
     assert reasoning(scene.sent([user("hello there"), turn("Hi!"), user("next")])) == [" "]
 
 

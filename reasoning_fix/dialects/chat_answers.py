@@ -53,6 +53,9 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_item = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_str = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
+# OpenAI's own bound on `n`, and many times what a model calls at once: such as say nothing are bounded too.
+_MOST_CHOICES = 128
+_MOST_CALLS = 1000
 
 
 class _Text:
@@ -119,20 +122,24 @@ class _ChoiceParts:
 
 
 class AnswerFolder:
-    """Folds the events of one answer. `limit` bounds the characters kept per choice."""
+    """Folds the events of one answer. `limit` bounds the characters kept, of all its choices."""
 
     def __init__(self, snapshots: bool = False, limit: int = 16 * 1024 * 1024) -> None:
         self._snapshots = snapshots
         self._limit = limit
         self._choices: dict[int, _ChoiceParts] = {}
+        self._size = 0
 
     def feed(self, payload: bytes) -> list[Answered]:
         """Take one JSON payload; the choices that it finished. `[DONE]` finishes all that are open.
 
         Raises AnswerError for an error in the answer or one over the limit; nothing of it may be kept then.
         """
-        if payload.strip() == b"[DONE]":
+        said = payload.strip()
+        if said == b"[DONE]":
             return self.end(complete=True)
+        if not said:
+            return []
         event = _read_event(payload)
         if event.error is not None and bytes(event.error) not in (b"null", b'""', b"{}"):
             raise AnswerError("the answer carries an error")
@@ -142,10 +149,14 @@ class AnswerFolder:
             parts = self._choices.get(index)
             if parts is None:
                 parts = self._choices[index] = _ChoiceParts(self._snapshots)
+                if len(self._choices) > _MOST_CHOICES:
+                    raise AnswerError(f"an answer has more than {_MOST_CHOICES} choices")
+            before = parts.size
             for delta in (choice.delta, choice.message):
                 if delta is not None:
                     _fold(parts, delta)
-            if parts.size > self._limit:
+            self._size += parts.size - before
+            if self._size > self._limit:
                 raise AnswerError(f"a turn is longer than {self._limit} characters")
             if choice.finish_reason:
                 if choice.finish_reason == "error":
@@ -196,7 +207,10 @@ def _loose_event(loose: dict[str, object]) -> _Event:
     choices = loose.get("choices")
     event = _Event([], Raw(_encode(loose["error"])) if loose.get("error") else None)
     for item in choices if isinstance(choices, list) else ():
-        choice = _Choice(index=item.get("index"), finish_reason=item.get("finish_reason"))
+        index = item.get("index")
+        choice = _Choice(
+            index=index if isinstance(index, int) else None, finish_reason=_str(item.get("finish_reason"))
+        )
         choice.delta = _loose_delta(item.get("delta"))
         choice.message = _loose_delta(item.get("message"))
         assert event.choices is not None
@@ -263,10 +277,15 @@ def _fold_call(parts: _ChoiceParts, delta: CallDelta) -> None:
     if call is None:
         call = CallParts(delta.index, delta.id or "")
         parts.calls.append(call)
+        parts.size += len(call.id)
+        if len(parts.calls) > _MOST_CALLS:
+            raise AnswerError(f"a turn has more than {_MOST_CALLS} calls")
     elif not call.id and delta.id:
         call.id = delta.id
+        parts.size += len(call.id)
     if function.name and not call.name:
         call.name = function.name
+        parts.size += len(call.name)
     if function.arguments:
         call.arguments.append(function.arguments)
         parts.size += len(function.arguments)

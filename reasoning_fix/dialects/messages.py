@@ -209,7 +209,7 @@ def _with_blocks(message: bytes, value: bytes | None) -> bytes:
     else:
         text = string(content) or ""
         parts = [b'{"type":"text","text":%b}' % content] if text.strip() else []
-        if not values.blocks(wanted):
+        if not values.blocks(wanted) or content[:1] not in (b'"', b"n"):
             return message
         new = values.places(wanted, len(parts))
         written = b"[%b]" % b",".join([*new.get(0, ()), *parts, *(new.get(1, ()) if parts else ())])
@@ -463,7 +463,10 @@ def _read_event(payload: bytes) -> _Event:
         return _decode_event(payload)
     except Unreadable:
         pass
-    if payload.strip() == b"[DONE]":
+    said = payload.strip()
+    if not said:
+        return _Event("other")
+    if said == b"[DONE]":
         return _Event("message_stop")
     event = values.loose(payload)
     kind, index, delta = str(event.get("type")), event.get("index"), event.get("delta")

@@ -475,7 +475,10 @@ def _read_event(payload: bytes) -> _Event:
         return _decode_event(payload)
     except Unreadable:
         pass
-    if payload.strip() == b"[DONE]":
+    said = payload.strip()
+    if not said:
+        return _Event("other")
+    if said == b"[DONE]":
         return _Event("done")
     event = values.loose(payload)
     index, delta, kind = event.get("output_index"), event.get("delta"), str(event.get("type"))

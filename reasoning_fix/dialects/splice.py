@@ -38,11 +38,15 @@ class SpliceError(ValueError):
 def members(data: bytes, opened: Mapping[str, msgspec.Raw] | None = None) -> dict[str, Place]:
     """Where each member of a JSON object lies in `data`; `opened` are its members where they are known.
 
-    Raises SpliceError for a repeated name, msgspec.DecodeError for no object.
+    Raises SpliceError for a name that is repeated or no UTF-8, msgspec.DecodeError for no object.
     """
     found: dict[str, Place] = {}
     end = 0
-    for name, raw in (_decode_object(data) if opened is None else opened).items():
+    try:
+        known = _decode_object(data) if opened is None else opened
+    except UnicodeError:
+        raise SpliceError("a member name is no UTF-8") from None
+    for name, raw in known.items():
         separator = _BEFORE_MEMBER.match(data, end)
         value = memoryview(raw)
         if separator is None or not _lies_at(data, separator.end(), value):

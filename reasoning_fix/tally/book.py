@@ -187,6 +187,9 @@ def read(path: Path) -> Counts:
                 day, provider, model, client, what, count = row
                 found.setdefault(Line(day, provider, model, client), Counter())[what] += count
         return found
+    except UnicodeError:
+        # Python's own sqlite3 stumbles over an error message with a damaged name in it.
+        raise sqlite3.DatabaseError("the file of counts is damaged") from None
     finally:
         connection.close()
 

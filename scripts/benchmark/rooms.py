@@ -7,7 +7,7 @@ from pathlib import Path
 from reasoning_fix import providers
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import Lessons
-from reasoning_fix.recording import Exchange, Tap, accepted
+from reasoning_fix.recording import Exchange, Tap, learn
 from reasoning_fix.remembering import Memory
 from reasoning_fix.restoring import Caller, Remembering, Restored, restore
 from reasoning_fix.store import Store
@@ -38,7 +38,7 @@ class Rooms:
 
     def finish(self, restored: Restored) -> None:
         """What was left to do when the request was on its way, and taken."""
-        accepted(restored.exchange)
+        learn(restored.exchange)
 
     def record(self, chunks: Iterable[bytes], coding: str = "", streamed: bool = True) -> None:
         """An answer that passes by."""
