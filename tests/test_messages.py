@@ -545,6 +545,14 @@ def test_a_turn_over_the_limit_is_given_up() -> None:
             folder.feed(payload)
 
 
+def test_what_events_wrap_fragments_in_does_not_count() -> None:
+    wrapped = b'{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"},"x":"%b"}'
+    folder = messages.AnswerFolder(limit=10_000)
+    for payload in [BEGIN, start(0, text("")), *[wrapped % (b"-" * 1000)] * 100]:
+        folder.feed(payload)
+    assert folder.end(complete=False)[0].turn == Turn("a" * 100)
+
+
 # ---- Restoring ---------------------------------------------------------------------------------------------
 
 

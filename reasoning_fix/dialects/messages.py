@@ -384,7 +384,7 @@ def folder(snapshots: bool) -> "AnswerFolder":
 
 
 class AnswerFolder:
-    """Folds the events of one answer. `limit` bounds the bytes kept."""
+    """Folds the events of one answer. `limit` bounds the bytes kept, about."""
 
     def __init__(self, limit: int = 16 * 1024 * 1024) -> None:
         self._limit = limit
@@ -396,9 +396,8 @@ class AnswerFolder:
     def feed(self, payload: bytes) -> list[Answered]:
         """Take one event or a whole answer. The turn is finished where its stop reason comes."""
         event = _read_event(payload)
-        self._size += len(payload)
-        if self._size > self._limit:
-            raise AnswerError(f"a turn is longer than {self._limit} bytes")
+        if event.type != "content_block_delta":
+            self._grow(len(payload))
         if event.type == "error" or bytes(event.error) != b"null":
             raise AnswerError("the answer carries an error")
         match event.type:
@@ -432,6 +431,11 @@ class AnswerFolder:
         """The turn, where it was not handed out yet."""
         return self._finished(complete) if self._begun else []
 
+    def _grow(self, size: int) -> None:
+        self._size += size
+        if self._size > self._limit:
+            raise AnswerError(f"a turn is longer than {self._limit} bytes")
+
     def _at(self, event: _Event, begins: bool = False) -> int:
         """Which block an event is about: without an index, the last one, or a new one."""
         if event.index is not None:
@@ -447,6 +451,7 @@ class AnswerFolder:
         for name in ("text", "thinking", "signature", "partial_json"):
             fragment: str | None = getattr(delta, name)
             if fragment is not None:
+                self._grow(len(fragment) + values.PER_FRAGMENT)
                 part.add(name, fragment)
 
     def _finished(self, complete: bool = True) -> list[Answered]:

@@ -382,7 +382,7 @@ def folder(snapshots: bool) -> "AnswerFolder":
 
 
 class AnswerFolder:
-    """Folds the events of one answer. `limit` bounds the bytes kept."""
+    """Folds the events of one answer. `limit` bounds the bytes kept, about."""
 
     def __init__(self, limit: int = 16 * 1024 * 1024) -> None:
         self._limit = limit
@@ -394,9 +394,8 @@ class AnswerFolder:
     def feed(self, payload: bytes) -> list[Answered]:
         """Take one event or a whole answer. The turn is finished where the response is completed."""
         event = _read_event(payload)
-        self._size += len(payload)
-        if self._size > self._limit:
-            raise AnswerError(f"a turn is longer than {self._limit} bytes")
+        if event.type not in _DELTAS:
+            self._grow(len(payload))
         match event.type:
             case "response.output_item.added":
                 self._put(self._at(event, begins=True), _Item(bytes(event.item)), False)
@@ -427,6 +426,11 @@ class AnswerFolder:
         """The turn, where it was not handed out yet: a response that was never completed is cut short."""
         return self._finished(complete=False) if self._begun else []
 
+    def _grow(self, size: int) -> None:
+        self._size += size
+        if self._size > self._limit:
+            raise AnswerError(f"a turn is longer than {self._limit} bytes")
+
     def _at(self, event: _Event, begins: bool = False) -> int:
         """Which item an event is about: without an index, the last one, or a new one."""
         if event.output_index is not None:
@@ -445,6 +449,7 @@ class AnswerFolder:
     def _add(self, index: int, name: str, fragment: str) -> None:
         item = self._parts.get(index)
         if item is not None and not item.done:
+            self._grow(len(fragment) + values.PER_FRAGMENT)
             item.added.setdefault(name, []).append(fragment)
 
     def _take(self, output: Raw) -> None:

@@ -12,6 +12,9 @@ import msgspec
 
 from reasoning_fix.dialects.wire import AnswerError
 
+# About what Python takes for a fragment of a text besides the text, in bytes.
+PER_FRAGMENT = 64
+
 Raw = msgspec.Raw
 Unreadable = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
