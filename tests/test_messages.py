@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reasoning_fix import providers
 from reasoning_fix.dialects import messages
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import AnswerError, NotChatError
@@ -929,8 +930,11 @@ def test_empty_thinking_goes_back_as_it_was() -> None:
 # ---- Universal rules ---------------------------------------------------------------------------------------
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=8)
+TABLE = providers.load()
+# A placeholder (".", say) is no reasoning, and not recorded.
+THOUGHTS = TEXTS.filter(lambda text: not TABLE.is_placeholder(text))
 BLOCKS = st.one_of(
-    st.builds(think, TEXTS.filter(str.strip), st.none() | TEXTS),
+    st.builds(think, THOUGHTS, st.none() | TEXTS),
     st.builds(redacted, TEXTS),
     st.builds(text, TEXTS.filter(str.strip)),
     st.builds(lambda x: use(f"call_00_{'q' * 24}", x=x), TEXTS),
