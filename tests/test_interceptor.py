@@ -16,6 +16,7 @@ from mitmproxy.flow import Error
 from mitmproxy.log import ALERT
 from mitmproxy.test import taddons, tflow, tutils
 
+from reasoning_fix import callers
 from reasoning_fix.interceptor import MARK, Interceptor
 from tests.scenes import TOOLS, Message, call, tool, turn, user
 
@@ -276,3 +277,12 @@ def test_a_damaged_secret_leaves_turns_in_memory(
     door.answer(door.ask(HISTORY[:1]), ANSWER)
     assert door.ask(NEXT).comment.startswith("restored 1 of 1")
     assert "holds 5 bytes where 32 are expected" in caplog.text
+
+
+def test_an_agent_of_a_conversation_is_a_conversation_of_its_own() -> None:
+    named = {"x-session-id": "one", "x-claude-code-agent-id": "two"}
+    both = callers.session(http.Headers(**{name.replace("-", "_"): value for name, value in named.items()}))
+    alone = callers.session(http.Headers(x_session_id="one"))
+    assert alone == "one" and both != alone and "two" in both
+    # An agent that names no conversation is no evidence for one.
+    assert callers.session(http.Headers(x_claude_code_agent_id="two")) == ""
