@@ -38,6 +38,11 @@ def server_connect(data: ServerConnectionHookData) -> None:
 """
 
 
+def measured() -> dict[str, str]:
+    """By what `scripts/test --coverage` measures a process, for one with an environment of its own."""
+    return {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+
+
 class Home:
     """A person's home: files of theirs, and commands that are run in it."""
 

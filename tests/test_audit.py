@@ -19,7 +19,8 @@ import pytest
 from reasoning_fix import providers
 from reasoning_fix.auditing import verdict
 from reasoning_fix.auditing.asking import Asker, NoAnswer, Reply, said
-from reasoning_fix.auditing.checklist import most_requests
+from reasoning_fix.auditing.checklist import EMPTY, SPACE, WORDS, Findings, most_requests
+from reasoning_fix.auditing.spelling import TAGS
 from reasoning_fix.auditing.targets import Target, TargetError, find, usual_path
 from reasoning_fix.cli import main
 from reasoning_fix.provider_files import read
@@ -305,6 +306,63 @@ def test_a_field_that_is_refused(auditor: Auditor) -> None:
     auditor.simulator.settings["api.deepseek.com"].forbids = ("reasoning_content",)
     rule = auditor.found("deepseek", "deepseek-flash")["rule"]
     assert rule["forbidden"] is True
+
+
+def test_a_model_that_thinks_in_tags(auditor: Auditor) -> None:
+    """Its reasoning is in the content, where no field stands for it; clients that clean it lose it."""
+    model = thinker()
+
+    def answer(asked: Asked) -> Answer:
+        found = model(asked).parts
+        thought = "".join(f"<think>{part.text}</think>" for part in found if isinstance(part, Thought))
+        said = "".join(part.text for part in found if isinstance(part, Text))
+        return Answer((Text(thought + said), *(part for part in found if isinstance(part, Call))))
+
+    auditor.simulator.improvise = answer
+    shown = auditor.found("openrouter", "somebody/tagged-1")
+    (first,) = (check for check in shown["checks"] if check["name"] == "thinks by default")
+    assert (first["outcome"], first["note"]) == ("yes", "in <think> in the content")
+    assert shown["rule"]["required"] == "never"
+    asked = [name for name in auditor.outcomes(shown) if name.startswith("tool turn, ")]
+    assert "tool turn, absent" in asked
+    assert not {f"tool turn, {name}" for name in (EMPTY, SPACE, WORDS)} & set(asked)
+
+
+def failing_at(auditor: Auditor, number: int, status: int, body: bytes) -> None:
+    """Let the request after this many be answered so; the others think."""
+    model = thinker()
+    count = itertools.count(1)
+
+    def answer(asked: Asked) -> Answer:
+        if next(count) == number:
+            auditor.simulator.answer_raw(status, [("content-type", "application/json")], [body])
+        return model(asked)
+
+    auditor.simulator.improvise = answer
+
+
+def test_nothing_is_concluded_where_the_models_own_turn_is_refused(auditor: Auditor) -> None:
+    failing_at(auditor, 2, 400, b'{"error":{"message":"No."}}')
+    code, output = auditor.run("deepseek", "deepseek-flash")
+    assert code == 1 and "[[provider]]" not in output
+    assert "a turn was refused with its own reasoning: nothing more can be concluded." in auditor.err
+    assert len(auditor.simulator.requests) == 3
+
+
+def test_a_turn_whose_answer_cannot_be_read_ends_the_longer_conversation(auditor: Auditor) -> None:
+    failing_at(auditor, 2, 200, b'{"choices":[]}')
+    shown = auditor.found("deepseek", "deepseek-flash")
+    assert "streamed" not in auditor.outcomes(shown)
+    assert not any(request.json.get("stream") for request in auditor.simulator.requests)
+    assert shown["rule"]["required"] == "with_tools"
+
+
+def test_a_stream_that_fails_is_said_and_the_rest_is_asked(auditor: Auditor) -> None:
+    failing_at(auditor, 3, 503, b"busy")
+    shown = auditor.found("deepseek", "deepseek-flash")
+    outcomes = auditor.outcomes(shown)
+    assert outcomes["streamed"] == "failed" and "three turns, all reasoning kept" not in outcomes
+    assert shown["rule"]["required"] == "with_tools"
 
 
 # --- what is sent -------------------------------------------------------------------------------------------
@@ -728,6 +786,77 @@ def test_every_endpoint_of_the_table_has_a_url(table: Table) -> None:
 )
 def test_what_a_reply_says(body: bytes, expected: str) -> None:
     assert said(Reply(400, body), KEY) == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (Findings(thinks=False), ["the model does not reason: nothing is to be restored"]),
+        (Findings(thinks=True, place="reasoning"), ["reasoning comes in reasoning"]),
+        (
+            Findings(thinks=True, place="reasoning", streamed_place="reasoning"),
+            ["reasoning comes in reasoning"],
+        ),
+        (
+            Findings(thinks=True, place="reasoning", streamed_place="reasoning_content"),
+            ["reasoning comes in reasoning", "streamed, it comes in reasoning_content"],
+        ),
+        (
+            Findings(thinks=True, place=TAGS),
+            [
+                "reasoning comes in <think> in the content",
+                "clients that keep the content whole keep it, those that clean it lose it",
+            ],
+        ),
+    ],
+)
+def test_what_came_of_it_in_words(found: Findings, expected: list[str]) -> None:
+    assert verdict.summary(found) == expected
+
+
+@pytest.mark.parametrize(
+    ("switches", "off"),
+    [
+        ({}, "thinking"),
+        ({"thinking": "failed", "effort": "off"}, "thinking"),
+        ({"thinking": "off"}, "thinking"),
+        ({"thinking": "still thinks", "effort": "off"}, "effort"),
+        ({"thinking": "still thinks", "effort": "refused"}, ""),
+    ],
+)
+def test_the_switch_is_the_one_that_works(table: Table, switches: dict[str, str], off: str) -> None:
+    target = find(table, "deepseek", "deepseek-flash", "chat_completions", "")
+    rule = verdict.rule_of(Findings(thinks=True, switches=switches), table, target, "https://x.example/")
+    assert switch(table, target, rule) == off
+
+
+def test_a_provider_of_the_persons_own_keeps_its_row(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text('[[provider]]\nname = "mine"\ntitle = "Mine"\nhosts = ["llm.mine.example"]\n')
+    mine = providers.load(own)
+    target = find(mine, "mine", "m", "chat_completions", "")
+    rule = verdict.rule_of(Findings(thinks=True), mine, target, "https://x.example/")
+    row = verdict.row_of(rule, Findings(), target, own)
+    assert (row.title, row.hosts, row.rule) == ("Mine", ("llm.mine.example",), (rule,))
+    # A path that its row does not know comes before those that it does.
+    other = find(mine, "mine", "m", "chat_completions", "https://llm.mine.example/api/chat/completions/")
+    assert verdict.row_of(rule, Findings(), other, own).endpoint[0].path == other.endpoint.path
+
+
+def test_which_url_is_meant_must_be_clear(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text('[[provider]]\nname = "mine"\nhosts = ["*.mine.example"]\n')
+    table = providers.load(own)
+    with pytest.raises(TargetError, match="which URL of mine is meant is not clear; give --base-url"):
+        find(table, "mine", "m", "chat_completions", "")
+    assert find(table, "a.mine.example", "m", "chat_completions", "").host == "a.mine.example"
+
+
+def test_a_server_without_a_key_gets_no_header_for_one(table: Table) -> None:
+    target = find(table, "kimi", "m", "messages", "")
+    assert {"authorization", "x-api-key"} <= target.headers(KEY).keys()
+    assert not {"authorization", "x-api-key"} & target.headers("").keys()
+    assert target.headers("")["anthropic-version"]
 
 
 def test_never_more_requests_than_announced() -> None:

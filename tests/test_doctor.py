@@ -15,6 +15,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from reasoning_fix import __version__, providers
 from reasoning_fix.cli import doctor
@@ -683,3 +685,116 @@ def test_something_else_at_the_port_is_no_proxy() -> None:
         threading.Thread(target=_be_rude, args=(taken,), daemon=True).start()
         assert "no HTTP answer" in str(ask_health("127.0.0.1", taken.getsockname()[1]))
     assert ask_health("127.0.0.1", _unused_port()) == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("barred", "said"), [("", "cannot be written"), ("turns.sqlite3", "cannot be read and")]
+)
+def test_a_store_that_is_not_ours_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, barred: str, said: str
+) -> None:
+    path = tmp_path / "turns.sqlite3"
+    path.touch(0o600)
+    # As for a user without these rights; the one who runs the tests may have all.
+    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path / barred)
+    finding = storage.store(path)
+    assert finding.verdict == "fail" and said in finding.said and "chown" in finding.fix
+
+
+def test_the_secret_of_the_store(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    assert storage.secret(tmp_path).verdict == "ok" and not path.exists()
+    path.mkdir()
+    assert "cannot be read" in storage.secret(tmp_path).said
+    path.rmdir()
+    path.write_bytes(b"s" * 32)
+    path.chmod(0o640)
+    open_to_others = storage.secret(tmp_path)
+    assert open_to_others.verdict == "fail" and open_to_others.fix == f"chmod 600 {path}"
+    path.chmod(0o600)
+    assert storage.secret(tmp_path).verdict == "ok"
+
+
+def test_a_ca_whose_files_do_not_belong_together(tmp_path: Path) -> None:
+    make_authority(tmp_path / "ours", HOSTS)
+    make_authority(tmp_path / "other", HOSTS)
+    key_file = tmp_path / "ours" / "mitmproxy-ca.pem"
+    whole = key_file.read_bytes()
+    certificates = whole[whole.index(b"-----BEGIN CERTIFICATE") :]
+    other = (tmp_path / "other" / "mitmproxy-ca.pem").read_bytes()
+    foreign = other[: other.index(b"-----BEGIN CERTIFICATE")]
+    unusual = ed25519.Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    for key, said in ((foreign, "belongs to no certificate"), (unusual, "neither RSA nor elliptic")):
+        key_file.write_bytes(key + certificates)
+        found = authority.load(tmp_path / "ours")
+        assert isinstance(found, Finding) and said in found.said
+    key_file.write_bytes(whole)
+    assert isinstance(authority.load(tmp_path / "ours"), Authority)
+
+
+def test_a_chain_that_ends_before_the_root(tmp_path: Path) -> None:
+    make_authority(tmp_path, HOSTS, intermediate=True)
+    make_authority(tmp_path / "other", HOSTS)
+    found = authority.load(tmp_path)
+    assert isinstance(found, Authority)
+    lookalike = authority.load(tmp_path / "other")
+    assert isinstance(lookalike, Authority)
+    assert authority._leads_to(found.root, found.signer, found.chain)
+    # Of the same name as the issuer, and not the issuer; and where nobody of that name is there.
+    assert not authority._leads_to(lookalike.root, found.signer, (lookalike.root,))
+    assert not authority._leads_to(found.signer, found.root, ())
+
+
+def test_a_ca_that_openssl_takes_for_every_host(made: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert authority.constraints(made, HOSTS).verdict == "ok"
+    monkeypatch.setattr(authority, "trusted_by_openssl", lambda files, host, trust: True)
+    finding = authority.constraints(made, HOSTS)
+    assert finding.verdict == "fail" and "OpenSSL accepts it" in finding.said
+
+
+def test_a_key_where_files_have_no_mode(tmp_path: Path) -> None:
+    assert authority.key_file(tmp_path / "k", None).verdict == "skip"
+    assert authority.key_file(tmp_path / "k", 0o640).verdict == "fail"
+    assert authority.key_file(tmp_path / "k", 0o600).verdict == "ok"
+
+
+def test_a_shell_without_a_store_of_its_own_that_comes_through_the_proxy() -> None:
+    finding = authority.openssl("unable to get local issuer", "", needed=True)
+    assert finding.verdict == "fail" and "do not trust it" in finding.said
+    assert authority.openssl("unable to get local issuer", "", needed=False).verdict == "skip"
+
+
+@pytest.mark.parametrize(("platform", "asked"), [("darwin", "lsof"), ("win32", "netstat")])
+def test_who_is_asked_for_the_owner_of_a_port(
+    monkeypatch: pytest.MonkeyPatch, platform: str, asked: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    calls: list[tuple[str, ...]] = []
+
+    def run(command: tuple[str, ...]) -> Done:
+        calls.append(command)
+        return Done(1, "", "")
+
+    monkeypatch.setattr(doctor.steps, "run", run)
+    assert doctor._owners(8080) == []
+    assert Path(calls[0][0]).name == asked
+
+
+def test_whether_a_persons_own_proxy_takes_connections() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        assert doctor._takes_connections(f"127.0.0.1:{listening.getsockname()[1]}") is True
+    assert doctor._takes_connections(f"127.0.0.1:{_unused_port()}") is False
+    assert doctor._takes_connections("corp.example:http") is None
+
+
+def test_a_memory_store_and_a_proxy_that_is_not_there(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = msgspec.structs.replace(HEALTH, store=StoreState("memory", "", True))
+    monkeypatch.setattr(doctor, "ask_health", lambda host, port: kept)
+    store = {finding.check: finding for finding in house.findings()}["store"]
+    assert store.verdict == "skip" and "memory" in store.said
+    monkeypatch.setattr(doctor, "ask_health", lambda host, port: NOTHING)
+    house.online = "api.deepseek.com"
+    tls = {finding.check: finding for finding in house.findings()}["TLS to api.deepseek.com"]
+    assert tls.verdict == "skip"

@@ -1,11 +1,14 @@
 """What is done for turns that nobody recorded, by mode; turning thinking off; asking for reasoning apart."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reasoning_fix.fallback import Wishes
+from reasoning_fix.lessons import Lesson
+from reasoning_fix.provider_rows import Means
 from tests.scenes import Scene, call, reasoning, tool, turn, user
 
 HISTORY = [user("go"), turn("", [call("c1")]), tool("c1", "sunny"), turn("It is sunny."), user("more")]
@@ -70,6 +73,37 @@ def test_glm_is_never_filled_nor_turned_off(model: str) -> None:
     scene = Scene("api.z.ai", model)
     for scene.mode in ("auto", "disable-thinking", "none"):
         assert sent(scene) == {}
+
+
+def test_a_lesson_fills_nothing_where_the_person_wants_nothing_filled() -> None:
+    scene = Scene("api.z.ai", "glm-4.7")
+    family = scene.caller().provider.family(scene.model)
+    scene.lessons.learn(Lesson(scene.host, "chat_completions", family, "missing", "words"))
+    assert reasoning(sent(scene)["messages"]) == ["words", "words"]
+    scene.mode = "none"
+    assert sent(scene) == {}
+    # Nor is what the client put there itself touched.
+    assert sent(scene, [user("go"), turn("Hi.", reasoning_content=" "), user("more")]) == {}
+
+
+@pytest.mark.parametrize(("means", "detail"), [("missing", "words"), ("forbidden", "reasoning_content")])
+def test_a_rule_of_the_persons_own_is_not_amended_by_lessons(
+    tmp_path: Path, means: Means, detail: str
+) -> None:
+    mine = '[[provider]]\nname = "mine"\nhosts = ["llm.example.net"]\n'
+    rule = '[[provider.rule]]\nname = "glm"\nmodels = "^glm"\nrequired = "never"\n'
+    outcomes = []
+    for text in (mine, mine + rule):
+        (tmp_path / "own.toml").write_text(text)
+        scene = Scene("llm.example.net", "glm-4.7")
+        scene.use_table(tmp_path / "own.toml")
+        history = [user("go"), scene.say([user("go")], turn("Hi.", reasoning_content="R")), user("more")]
+        family = scene.caller().provider.family(scene.model)
+        scene.lessons.learn(Lesson(scene.host, "chat_completions", family, means, detail))
+        outcomes.append(reasoning(scene.sent([*history, turn("Unknown."), user("end")])))
+    amended, kept = outcomes
+    assert kept == ["R", ...]
+    assert amended != kept
 
 
 def test_disable_thinking_restores_where_everything_is_on_record() -> None:

@@ -81,7 +81,7 @@ def test_a_target_notices_a_changed_request(monkeypatch: pytest.MonkeyPatch) -> 
         return written._replace(data=written.data.replace(b"mild", b"wild"))
 
     monkeypatch.setattr(chat_completions, "write_history", spoil)
-    with pytest.raises(AssertionError, match="not what the client sent|more than the reasoning"):
+    with pytest.raises(AssertionError, match=r"not what the client sent|more than the reasoning"):
         TARGETS["requests-chat"](worlds()["chat"].body)
 
 

@@ -4,14 +4,19 @@ import asyncio
 import gzip
 import json
 import logging
+import re
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
+from typing import Optional
 
 import pytest
 from mitmproxy import exceptions, http
 from mitmproxy.addons.onboarding import Onboarding as OnboardingAddon
+from mitmproxy.flow import Error
+from mitmproxy.log import ALERT
 from mitmproxy.test import taddons, tflow, tutils
 
+from reasoning_fix import callers
 from reasoning_fix.interceptor import MARK, Interceptor
 from tests.scenes import TOOLS, Message, call, tool, turn, user
 
@@ -215,13 +220,67 @@ def test_what_is_not_ours_is_streamed(door: Door, host: str, path: str, streamed
         ("reasoning_fallback", "maybe", "allowed are auto, disable-thinking, none."),
         ("reasoning_decrypt", "some", "reasoning_decrypt: 'some' was given; allowed are providers, all."),
         ("reasoning_keep_days", "-1", "reasoning_keep_days: '-1' was given; a whole number from 1 up"),
+        ("reasoning_keep_days", "0", "reasoning_keep_days: '0' was given; a whole number from 1 up"),
+        ("reasoning_view_kilobytes", "-1", "reasoning_view_kilobytes: '-1' was given; a whole number from 0"),
+        ("reasoning_disable", "[", "reasoning_disable: '[' was given; a regular expression is allowed"),
         ("reasoning_keep_megabytes", "big", "reasoning_keep_megabytes: 'big' was given; a whole number"),
         ("reasoning_providers", "/nowhere.toml", "reasoning_providers: there is no file '/nowhere.toml'"),
     ],
 )
 def test_bad_options_say_what_is_allowed(door: Door, option: str, value: str, said: str) -> None:
-    with pytest.raises(exceptions.OptionsError, match=said.replace(".", r"\.").replace("?", r"\?")):
+    with pytest.raises(exceptions.OptionsError, match=re.escape(said)):
         door.context.configure(door.addon, **{option: value})
+
+
+def test_a_wrong_table_says_where(door: Door, tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text("[[provider]]\nname = 1\n")
+    with pytest.raises(exceptions.OptionsError, match=r"reasoning_providers: .*own\.toml, line 2"):
+        door.context.configure(door.addon, reasoning_providers=str(path))
+
+
+@pytest.mark.parametrize("state", ["answered", "failed", "saved", "streamed"])
+def test_what_no_longer_waits_to_be_sent_is_left_alone(door: Door, state: str) -> None:
+    door.answer(door.ask(HISTORY[:1]), ANSWER)
+    body = json.dumps({"model": "deepseek-flash", "messages": NEXT, "tools": TOOLS}).encode()
+    flow = door.flow(body)
+    match state:
+        case "answered":
+            flow.response = http.Response.make(200, b"by another addon")
+        case "failed":
+            flow.error = Error("gone")
+        case "saved":
+            flow.live = False
+        case "streamed":
+            flow.request.raw_content = None
+    door.addon.request(flow)
+    assert flow.request.raw_content == (None if state == "streamed" else body)
+    assert (flow.comment, flow.metadata) == ("", {})
+
+
+def test_turns_stay_where_their_limits_are_changed(door: Door) -> None:
+    door.answer(door.ask(HISTORY[:1]), ANSWER)
+    door.context.configure(door.addon, reasoning_keep_days="5", reasoning_keep_megabytes="64")
+    assert door.ask(NEXT).comment == "restored 1 of 1 turns: 1 by context"
+
+
+def test_connections_to_every_host_are_decrypted_only_when_asked_and_it_is_said(
+    door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(ALERT)
+    assert caplog.text == ""
+    door.context.configure(door.addon, reasoning_decrypt="all")
+    assert "connections to every host are decrypted" in caplog.text
+    caplog.clear()
+    door.context.configure(door.addon, reasoning_decrypt="providers")
+    assert caplog.text == ""
+
+
+def test_requests_too_large_to_be_repaired_are_said(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(ALERT)
+    door.context.options.add_option("stream_large_bodies", Optional[str], None, "")  # noqa: UP045
+    door.context.configure(door.addon, stream_large_bodies="1m")
+    assert "stream_large_bodies is set: requests larger than it cannot be repaired" in caplog.text
 
 
 def test_providers_of_ones_own(door: Door, tmp_path: Path) -> None:
@@ -252,3 +311,12 @@ def test_a_damaged_secret_leaves_turns_in_memory(
     door.answer(door.ask(HISTORY[:1]), ANSWER)
     assert door.ask(NEXT).comment.startswith("restored 1 of 1")
     assert "holds 5 bytes where 32 are expected" in caplog.text
+
+
+def test_an_agent_of_a_conversation_is_a_conversation_of_its_own() -> None:
+    named = {"x-session-id": "one", "x-claude-code-agent-id": "two"}
+    both = callers.session(http.Headers(**{name.replace("-", "_"): value for name, value in named.items()}))
+    alone = callers.session(http.Headers(x_session_id="one"))
+    assert alone == "one" and both != alone and "two" in both
+    # An agent that names no conversation is no evidence for one.
+    assert callers.session(http.Headers(x_claude_code_agent_id="two")) == ""

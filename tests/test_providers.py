@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reasoning_fix.provider_files import ProviderTableError
 from reasoning_fix.provider_rows import CHAT_REASONING_FIELDS, Dialect, Endpoint, OffSwitch, Rule
-from reasoning_fix.providers import BUILT_IN, NEUTRAL, Provider, Table, load
+from reasoning_fix.providers import BUILT_IN, LONGEST_MODEL_NAME, NEUTRAL, Provider, Table, load
 
 type Write = Callable[[str], Path]
 
@@ -273,6 +273,14 @@ def test_rule_of_model(name: str, model: str, wants: str) -> None:
         assert rule.forbidden == (wants == FORBIDDEN)
         assert rule.thinks == ("no" if wants == THINKS_NOT else "yes")
         assert rule.required == (NEVER if wants in (FORBIDDEN, THINKS_NOT) else wants)
+
+
+def test_what_is_too_long_for_a_name_has_no_rule() -> None:
+    provider = TABLE.provider("api.moonshot.ai")
+    assert provider is not None
+    longest = "kimi-k2.6" + "x" * (LONGEST_MODEL_NAME - len("kimi-k2.6"))
+    assert provider.rule(longest) != NEUTRAL
+    assert provider.rule(longest + "x") == NEUTRAL
 
 
 @pytest.mark.parametrize(

@@ -592,6 +592,56 @@ def test_a_word_cut_across_deltas_is_one_word() -> None:
     assert "".join(re.findall(r'"content":"(\w*)"', new.decode())) == to.text("Bielefeld")
 
 
+def test_a_tools_schema_keeps_its_names_and_nothing_of_its_texts() -> None:
+    city = {
+        "type": ["string", "null"],
+        "description": "canary",
+        "enum": ["canary one", 90210, {"canarykey": ["canary two"]}, True],
+        "anyOf": [{"type": "string", "title": "canary", "properties": {"zip": {"default": "canary"}}}],
+        "default": {"canarykey": 90210},
+        "const": 90210,
+        "maxLength": 40,
+    }
+    # Also a property that is named like a keyword.
+    example = {"type": "string", "description": "canary"}
+    properties = {"city": city, "example": example}
+    schema = {"type": "object", "properties": properties, "required": ["city"], "examples": ["canary"]}
+    look = {"name": "look", "description": "canary", "parameters": schema}
+    body = json.dumps({"model": "m", "messages": [], "tools": [{"type": "function", "function": look}]})
+    to = StandIns(TABLE.is_placeholder)
+    Bodies(to).request(body.encode())
+    to.learning = False
+    made = Bodies(to).request(body.encode())
+    assert b"canary" not in made and b"90210" not in made
+    kept = json.loads(made)["tools"][0]["function"]
+    assert kept["name"] == "look"
+    parameters = kept["parameters"]
+    assert parameters["properties"]["example"]["type"] == "string"
+    assert (parameters["type"], parameters["required"]) == ("object", ["city"])
+    assert parameters["properties"]["city"]["type"] == ["string", "null"]
+    assert parameters["properties"]["city"]["maxLength"] == 40
+    assert parameters["properties"]["city"]["anyOf"][0]["properties"].keys() == {"zip"}
+
+
+def test_answers_in_parts_and_legacy_calls_lose_their_texts() -> None:
+    said = {
+        "content": [
+            {"type": "thinking", "thinking": [{"type": "text", "text": "canary one"}]},
+            {"type": "text", "text": "canary two"},
+        ],
+        "function_call": {"name": "look", "arguments": '{"city": "canary three"}'},
+    }
+    body = json.dumps({"choices": [{"index": 0, "message": said, "finish_reason": "stop"}]}).encode()
+    to = stand_ins("canary one", "canary two", "canary three")
+    made = Bodies(to).answer(body, "chat_completions", False, False)
+    assert b"canary" not in made
+    message = json.loads(made)["choices"][0]["message"]
+    thought, text = message["content"]
+    assert (thought["type"], thought["thinking"][0]["text"]) == ("thinking", to.text("canary one"))
+    assert text["text"] == to.text("canary two")
+    assert message["function_call"]["name"] == "look"
+
+
 def test_snapshots_stay_snapshots() -> None:
     to = stand_ins("Bielefeld is here")
     parts = [b"Bie", b"Bielefeld", b"Bielefeld is here"]

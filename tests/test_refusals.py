@@ -115,6 +115,15 @@ def test_only_the_beginning_of_a_long_body_counts() -> None:
     assert recognise(b" " * LONGEST + KIMI.encode(), TABLE) is None
 
 
+def test_texts_are_unwrapped_three_times_and_no_more() -> None:
+    # Letters that are escaped at the innermost level are read only where it is reached.
+    text = json.dumps({"message": KIMI}).replace("reasoning", "\\u0072easoning")
+    for _ in range(2):
+        text = json.dumps({"raw": text})
+    assert recognise(text.encode(), TABLE) == MISSING
+    assert recognise(json.dumps({"raw": text}).encode(), TABLE) is None
+
+
 def test_deep_nesting_is_no_fault() -> None:
     assert recognise(b'{"a":' * 5000 + b"1" + b"}" * 5000, TABLE) is None
 

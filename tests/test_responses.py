@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reasoning_fix import providers
 from reasoning_fix.dialects import responses
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import Answered, AnswerError, KeptByServer, NotChatError
@@ -873,10 +874,13 @@ def test_a_turn_known_to_have_had_no_reasoning() -> None:
 # ---- Universal rules ---------------------------------------------------------------------------------------
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=8)
+TABLE = providers.load()
+# A placeholder (".", say) is no reasoning, and not recorded.
+THOUGHTS = TEXTS.filter(lambda text: not TABLE.is_placeholder(text))
 ITEMS = st.one_of(
-    st.builds(reason, TEXTS.filter(str.strip)),
+    st.builds(reason, THOUGHTS),
     st.builds(lambda x: reason(encrypted_content=x), TEXTS.filter(str.strip)),
-    st.builds(summed, TEXTS.filter(str.strip)),
+    st.builds(summed, THOUGHTS),
     st.builds(says, TEXTS.filter(str.strip)),
     st.builds(lambda x: calls(f"call_00_{'q' * 24}", json.dumps({"x": x})), TEXTS),
 )

@@ -24,6 +24,7 @@ from reasoning_fix.services.systemd import Systemd, unit
 from reasoning_fix.services.windows import TaskScheduler
 from reasoning_fix.steps import Command, Delete, Done, Step, StepError, Write, describe, perform
 from tests.conftest import StartProxy
+from tests.console import measured
 from tests.provider.simulator import DEEPSEEK, Simulator
 from tests.proxy import Proxy, client
 from tests.test_end_to_end import KEY, Person, script_three_turns
@@ -169,6 +170,7 @@ def test_install_status_and_remove_with_a_user_manager(tmp_path: Path) -> None:
             "HOME": str(tmp_path),
             "STATE": str(tmp_path),
             "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin",
+            **measured(),
         }
         ended = subprocess.run(
             [sys.executable, "-m", "reasoning_fix", "service", *words],

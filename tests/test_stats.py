@@ -612,6 +612,23 @@ def test_stats_for_a_person(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert f"{today.day}  ########" in output and "█" not in output
 
 
+def test_an_empty_book_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tables.report({}) == ["Nothing was counted yet."]
+    assert tables.chart({}) == []
+    path = tmp_path / "empty.sqlite3"
+    path.touch()
+    assert book.read(path) == {}
+    assert book.erase(path) == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (2_500_000, "2.5 MB"), (3 * 10**9, "3.0 GB")],
+)
+def test_sizes(number: int, shown: str) -> None:
+    assert tables.size(number) == shown
+
+
 @pytest.mark.parametrize("words", [["--days", "0"], ["--days", "many"], ["--days", "-3"], ["--unknown"]])
 def test_stats_used_wrongly(words: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -18,6 +18,7 @@ from reasoning_fix.system_proxy.gnome import Gnome
 from reasoning_fix.system_proxy.kde import Kde
 from reasoning_fix.system_proxy.macos import MacOS
 from reasoning_fix.system_proxy.windows import Windows
+from tests.console import measured
 from tests.proxy import Proxy
 
 # --- Linux: the real command, with programs that keep the settings in files -----------------------------
@@ -112,6 +113,7 @@ class Session:
             "XDG_CURRENT_DESKTOP": self.desktop,
             "PATH": f"{self.home / 'bin'}:/usr/bin:/bin",
             "SETTINGS": str(self.folder),
+            **measured(),
             **more,
         }
         command = [sys.executable, "-m", "reasoning_fix", "system-proxy", *words]

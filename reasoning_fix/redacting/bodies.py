@@ -247,7 +247,9 @@ class _Reader:
         if key == "properties":
             self.to.property_names.update(node.members)
         for name, value in self.document.pairs(node):
-            if value.kind == "object":
+            if name in _EXAMPLES and key != "properties":
+                self._free(value)
+            elif value.kind == "object":
                 self._schema(value, name)
             elif value.kind == "array" and name != "required":
                 for item in value.items:
@@ -257,6 +259,11 @@ class _Reader:
                         self._free(item)
             elif value.kind == "string" and name not in ("type", "$ref", "$schema", "format"):
                 self.streams.alone(self.document, value, self.to.text)
+
+
+# The keywords of a schema whose values are no schemas
+# (https://json-schema.org/draft/2020-12/json-schema-validation).
+_EXAMPLES = ("enum", "const", "default", "examples", "example")
 
 
 def _is_id(key: str) -> bool:

@@ -87,7 +87,7 @@ def _make_master(how: Start, held: list[options.Options], opts: options.Options)
     made = how.tool.master(opts)
     opts.update(**later)  # type: ignore[no-untyped-call]  # only now do the addons that have them hear of it
     for name, typespec, value in SAFE:
-        if name in opts:  # mitmweb has no flow_detail
+        if name in opts:  # mitmweb has no flow_detail, mitmproxy 12.2.0 no tcp_timeout (there it is 600)
             known = optmanager.dump_dicts(opts, [name])[name]
             opts.add_option(name, cast(type, typespec), value, known["help"], known["choices"])
     made.addons.add(*how.before, *addons, *how.after)  # type: ignore[no-untyped-call]

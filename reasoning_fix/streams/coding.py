@@ -135,6 +135,30 @@ class _Brotli:
         return piece
 
 
+class _OldBrotli:
+    """`brotli` before 1.2 has no bound on the output of one call, of which a byte may hold 16 MB, and refuses
+    what follows the end: a byte at a time, a microsecond for each.
+    """
+
+    unused_data = b""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.eof = False
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        pieces = []
+        size = 0
+        for at in range(len(data)):
+            piece: bytes = self._inner.process(data[at : at + 1])
+            pieces.append(piece)
+            size += len(piece)
+            self.eof = self._inner.is_finished()
+            if self.eof or size >= max_length:
+                break
+        return b"".join(pieces)
+
+
 class _Zstandard:
     """The `zstandard` package has no bound on the output of one call: small steps keep it small."""
 
@@ -205,11 +229,12 @@ def _one(name: str, max_output: int) -> Decoder | None:
 
 
 def _brotli() -> Callable[[], _Decompressor] | None:
-    """mitmproxy brings `brotli`; before 1.2 it could not bound its output."""
+    """mitmproxy brings `brotli`; 12.2.0 has one of before 1.2, where output could not be bounded."""
     module = _find("brotli")
-    if module is None or not hasattr(module.Decompressor, "can_accept_more_data"):
+    if module is None:
         return None
-    return lambda: _Brotli(module.Decompressor())
+    kind = _Brotli if hasattr(module.Decompressor, "can_accept_more_data") else _OldBrotli
+    return lambda: kind(module.Decompressor())
 
 
 def _zstd() -> Callable[[], _Decompressor] | None:
