@@ -39,10 +39,13 @@ _LARGE = 256 * 1024
 # An answer in one document of known length is no use to a client before its end: up to so many bytes it is
 # left to mitmproxy, which passes it on whole (a streamed body costs it 0.4 ms more).
 _WHOLE = 256 * 1024
+# What a request need not wait for is done while the provider thinks; none answers as fast as this.
+_SOON_SECONDS = 0.005
 
-# Requests on their way, and the taps for answers that come whole. Keyed by the flow itself and kept here, so
-# that they outlive a reload of the script.
+# Requests on their way, what is left to do for them, and the taps for answers that come whole. Keyed by the
+# flow itself and kept here, so that they outlive a reload of the script.
 _sent: "weakref.WeakKeyDictionary[http.HTTPFlow, Sent]" = weakref.WeakKeyDictionary()
+_rests: "weakref.WeakKeyDictionary[http.HTTPFlow, Rest]" = weakref.WeakKeyDictionary()
 _taps: "weakref.WeakKeyDictionary[http.HTTPFlow, Tap]" = weakref.WeakKeyDictionary()
 
 
@@ -191,6 +194,8 @@ class Interceptor:
         return self._open().state(self._options)
 
     def _finish(self, flow: http.HTTPFlow, complete: bool) -> None:
+        if (rest := _rests.pop(flow, None)) is not None:
+            rest()
         if flow.response is None:
             return
         if (again := resent.pop(flow, None)) and again.tap is not None:
@@ -244,6 +249,7 @@ class Interceptor:
             account()
         else:
             rest.then(account)
+            _rests[flow] = rest
             _do_soon(rest, large=len(body) > _LARGE)
         if restored.body is not None:
             flow.request.content = restored.body
@@ -324,7 +330,7 @@ def _forward_untouched(host: str, fault: Exception) -> None:
 
 
 def _do_soon(rest: Rest, large: bool) -> None:
-    """When the request is on its way; an answer that comes before that does it first, or waits for it."""
+    """When the request is on its way; a turn that is answered before that does it first, or waits for it."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -333,7 +339,7 @@ def _do_soon(rest: Rest, large: bool) -> None:
     if large:
         background.begin(rest)
     else:
-        loop.call_soon(rest)
+        loop.call_later(_SOON_SECONDS, rest)
 
 
 def _as_coded(response: http.Response, kept: Kept) -> bytes:

@@ -89,7 +89,8 @@ class Rest:
             self.failed = True
             logger.warning("An answer will not be recorded: %s in reasoning-fix", type(fault).__name__)
             logger.debug("fault after a request was sent on", exc_info=fault)
-        for one in self._then:
+        then, self._then = self._then, []
+        for one in then:
             try:
                 one()
             except Exception as fault:

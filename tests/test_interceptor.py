@@ -113,7 +113,8 @@ def test_what_a_request_leaves_for_later_is_done_when_it_is_on_its_way(door: Doo
     async def ask() -> http.HTTPFlow:
         flow = door.ask(complete)
         assert "reasoning_fix" not in flow.metadata
-        await asyncio.sleep(0)
+        while "reasoning_fix" not in flow.metadata:
+            await asyncio.sleep(0.001)
         assert [turn[1] for turn in flow.metadata["reasoning_fix"]["turns"]] == ["sent"]
         return flow
 

@@ -90,9 +90,11 @@ class Client:
             await connection.post("stream", self._question())
         return time.perf_counter() - began
 
-    async def first_byte(self, port: int, ca: str, times: int) -> list[float]:
+    async def first_byte(self, port: int, ca: str, times: int, late: int = 0) -> list[float]:
+        """By a provider that answers at once, or so many milliseconds late."""
         connection = await self._connection(port, ca)
-        return [await connection.post("short", self._question()) for _ in range(times)]
+        answer = f"late-{late}-0" if late else "short"
+        return [await connection.post(answer, self._question()) for _ in range(times)]
 
     async def small(self, port: int, ca: str, connections: int, times: int, restored: bool) -> float:
         """So many conversations of two requests, shared by the connections; requests per second."""

@@ -2,8 +2,8 @@
 
 Started with a PEM file (key and certificate) as its argument; it prints its port. The header `x-answer` of a
 request chooses the answer. Each answer's `x-received` says how long the request's body was, so that the one
-who measures can tell that a restored request really was longer. One slow line (paced streams) puts the
-clock's nanoseconds into each event.
+who measures can tell that a restored request really was longer. Paced streams put the clock's nanoseconds
+into each event; a late one begins so many milliseconds after the request, as a provider that thinks does.
 """
 
 import asyncio
@@ -107,6 +107,10 @@ class Answering(asyncio.Protocol):
             self._transport.write(start)
             interval = int(chosen[3]) / 1000
             self._pace(int(chosen[2]), interval, asyncio.get_running_loop().time() + interval)
+        elif kind == b"late":
+            assert chosen is not None
+            whole = start + PREPARED[b"short"]
+            asyncio.get_running_loop().call_later(int(chosen[2]) / 1000, self._transport.write, whole)
         else:
             self._transport.write(start + PREPARED[kind])
         self._head, self._length = b"", -1

@@ -46,18 +46,24 @@ def _streamed(setting: Setting, kind: Kind, times: int) -> tuple[float, float]:
 
 
 def first_byte(setting: Setting, rounds: int) -> list[Figure]:
-    ratios, floors, extra = [], [], []
-    for number in range(rounds + 1):
-        kinds = _turned([setting.addon, setting.pass_through], number)
-        pair = [statistics.median(setting.do("first_byte", kind, times=40)) for kind in kinds]
-        ours, theirs = _turned(pair, number)
-        if number:
-            ratios.append(ours / theirs)
-            floors.append(theirs)
-            extra.append(ours - theirs)
-    floor, more = statistics.median(floors), statistics.median(extra)
-    made = f"{1e3 * floor:.2f} ms and {1e3 * more:+.2f} ms, by a provider that answers at once"
-    return [Figure("first byte of a stream", ratios, 1.05, note=made)]
+    """By a provider that thinks for a moment (real ones think longer), and by one that does not think."""
+    figures = []
+    for what, late, times in (("50 ms of thinking", 50, 8), ("no thinking", 0, 40)):
+        ratios, floors, extra = [], [], []
+        for number in range(rounds + 1):
+            kinds = _turned([setting.addon, setting.pass_through], number)
+            pair = [
+                statistics.median(setting.do("first_byte", kind, times=times, late=late)) for kind in kinds
+            ]
+            ours, theirs = _turned(pair, number)
+            if number:
+                ratios.append(ours / theirs)
+                floors.append(theirs)
+                extra.append(ours - theirs)
+        floor, more = statistics.median(floors), statistics.median(extra)
+        made = f"{1e3 * floor:.2f} ms and {1e3 * more:+.2f} ms"
+        figures.append(Figure(f"first byte of a stream, {what}", ratios, 1.05, note=made))
+    return figures
 
 
 def small(setting: Setting, rounds: int) -> list[Figure]:
