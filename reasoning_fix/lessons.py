@@ -127,9 +127,9 @@ class Lessons:
             for one in msgspec.json.decode(self._path.read_bytes(), type=list[msgspec.Raw]):
                 try:
                     found.append(msgspec.json.decode(one, type=Lesson))
-                except msgspec.ValidationError:
+                except (msgspec.ValidationError, RecursionError):
                     self._foreign.append(one)
-        except (OSError, msgspec.MsgspecError, UnicodeError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             logger.warning("%s cannot be read (%s); what refusals taught is forgotten.", self._path, error)
         self._known = {lesson.topic: lesson for lesson in found[-_MOST:]}
 

@@ -258,25 +258,26 @@ class Tap:
         if self._decoder is None:
             self._give_up(f"content coding {content_encoding!r} is not known here")
 
-    def __call__(self, chunk: bytes) -> bytes:
+    def __call__(self, chunk: bytes) -> bytes | list[bytes]:
+        if not chunk:
+            # The end, or an empty frame of HTTP/2: which of them, only `finish` tells. Passed on, the latter
+            # would end the answer of a client that speaks HTTP/1.
+            return []
         try:
-            if chunk:
-                ends = self._may_hold and chunk.endswith(_EVENT_ENDS)
-                if (
-                    ends
-                    and self._is_whole
-                    and len(chunk) <= _HELD_AT_MOST
-                    and not self._exchange.dialect.may_end(chunk)
-                ):
-                    self._held.append(chunk)
-                    if len(self._held) == _HELD_CHUNKS:
-                        self._read_held()
-                else:
-                    self._is_whole = ends
-                    self._held.append(chunk)
+            ends = self._may_hold and chunk.endswith(_EVENT_ENDS)
+            if (
+                ends
+                and self._is_whole
+                and len(chunk) <= _HELD_AT_MOST
+                and not self._exchange.dialect.may_end(chunk)
+            ):
+                self._held.append(chunk)
+                if len(self._held) == _HELD_CHUNKS:
                     self._read_held()
             else:
-                self.finish(complete=True)
+                self._is_whole = ends
+                self._held.append(chunk)
+                self._read_held()
         except Exception as fault:
             self._fault(fault)
         return chunk

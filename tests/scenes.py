@@ -148,7 +148,6 @@ class Scene:
         tap = Tap(exchange, coding, streamed, None)
         for chunk in chunks:
             assert tap(chunk) is chunk
-        tap(b"")
         tap.finish(complete=True)
 
     def records(self, key: str = "sk-one") -> list[tuple[Opened, bool]]:

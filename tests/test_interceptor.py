@@ -76,7 +76,7 @@ class Door:
         if callable(stream):
             flow.response.raw_content = None
             assert stream(body) == body
-            assert stream(b"") == b""
+            assert stream(b"") == []
         asyncio.run(self.addon.response(flow))
 
 

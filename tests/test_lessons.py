@@ -78,9 +78,12 @@ def test_processes_share_a_file(tmp_path: Path, clock: Clock) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["lessons.json"]
 
 
-def test_a_damaged_file_is_no_fault(tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("damaged", [b"\xff[{]", b"[" * 100_000], ids=["no JSON", "deep"])
+def test_a_damaged_file_is_no_fault(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, damaged: bytes
+) -> None:
     path = tmp_path / "lessons.json"
-    path.write_bytes(b"\xff[{]")
+    path.write_bytes(damaged)
     lessons = Lessons(path, clock)
     assert not details(lessons)
     assert "cannot be read" in caplog.text

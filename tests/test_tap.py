@@ -55,7 +55,7 @@ def test_a_turn_is_on_record_before_the_chunk_that_ends_it_goes_on(dialect: str,
         assert tap(event) is event
         expected += sum(len(folder.feed(payload)) for payload in payloads(event))
         assert len(scene.records()) == expected
-    tap(b"")
+    tap.finish(complete=True)
     assert len(scene.records()) == expected + len(folder.end(complete=False))
 
 
@@ -138,6 +138,17 @@ def test_a_stream_that_was_given_up_can_still_be_looked_at() -> None:
     assert kept is not None
     assert kept.data == b"".join(chunks)
     assert scene.records() == []
+
+
+def test_an_empty_frame_in_mid_stream_ends_nothing() -> None:
+    """HTTP/2 allows it; as a chunk of HTTP/1 it would be the end of the answer."""
+    scene, exchange = begin("chat_completions")
+    tap = Tap(exchange, "", True, None)
+    for text in ("a", "b"):
+        tap(b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % text.encode())
+        assert tap(b"") == []
+    tap(b"data: [DONE]\n\n")
+    assert [(opened.text, complete) for opened, complete in scene.records()] == [("ab", True)]
 
 
 def test_long_streams_are_read_as_they_come() -> None:

@@ -45,7 +45,7 @@ class Rooms:
         tap = Tap(self._exchange(), coding, streamed, None)
         for chunk in chunks:
             tap(chunk)
-        tap(b"")
+        tap.finish(complete=True)
 
     def _exchange(self) -> Exchange:
         body = json.dumps({"model": "deepseek-v4-pro", "messages": [{"role": "user", "content": "go"}]})

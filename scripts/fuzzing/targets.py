@@ -147,9 +147,9 @@ def _recorded(
     try:
         tap = Tap(exchange, coding, streamed, length, 1000)
         for chunk in chunks:
-            assert tap(chunk) is chunk, "a chunk was changed"
+            assert tap(chunk) is chunk or not chunk, "a chunk was changed"
         if complete:
-            assert tap(b"") == b"", "the end was changed"
+            assert not tap(b""), "the end was changed"
         tap.finish(complete)
         tap.kept(complete)
     finally:
