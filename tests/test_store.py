@@ -248,7 +248,7 @@ def test_the_oldest_beyond_the_size_are_erased_and_no_more(path: Path, size: int
     left = names(store.at(SCOPE, [mark("place")]))
     assert left == [f"r{n}" for n in range(count - len(left), count)]
     assert 500_000 < len(left) * size < 1_048_576
-    store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    store._link.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     assert path.stat().st_size < 1_200_000
     store.close()
 
@@ -314,8 +314,8 @@ def test_damage_while_running_is_set_aside(
     assert eventually(lambda: len(store.at(SCOPE, [mark("place")])) == 100)
     damage(path)
     # The maintenance thread may be about to set it aside: the connection belongs to whoever holds the lock.
-    with store._lock:
-        store._connection.execute("PRAGMA shrink_memory").fetchall()
+    with store._link.lock:
+        store._link.connection.execute("PRAGMA shrink_memory").fetchall()
     if noticed_by == "put":
         store.put(SCOPE, [record()])
         assert names(store.at(SCOPE, [mark("place")])) == ["one"]
@@ -337,7 +337,7 @@ def test_a_file_is_set_aside_by_one_process_only(path: Path) -> None:
     fault = sqlite3.DatabaseError("database disk image is malformed")
     fault.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     for store in (theirs, ours):
-        store._mend(fault)
+        store._link.mend(fault)
         store.put(SCOPE, [record(str(id(store)))])
     assert len(list(path.parent.glob("*.corrupt-*"))) == len(list(path.parent.glob("*.corrupt-*[0-9]*")))
     asides = [file for file in path.parent.glob("*.corrupt-*") if not file.name.endswith(("-wal", "-shm"))]

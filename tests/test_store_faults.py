@@ -18,10 +18,12 @@ from pathlib import Path
 import pytest
 
 from reasoning_fix.recording import _Clock
-from reasoning_fix.store import sqlite as sqlite_room
+from reasoning_fix.store import link as link_room
+from reasoning_fix.store import opening
 from reasoning_fix.store.memory import MemoryStore
+from reasoning_fix.store.opening import NewerFormat
 from reasoning_fix.store.sealing import Installation, SealError
-from reasoning_fix.store.sqlite import NewerFormat, SqliteStore, open_store
+from reasoning_fix.store.sqlite import SqliteStore, open_store
 from reasoning_fix.tally.book import Book
 from reasoning_fix.tally.counts import Line, day_of
 from tests.test_store import DAY_MS, SCOPE, eventually, mark, names, record
@@ -111,7 +113,7 @@ def test_nothing_that_was_put_is_lost_when_the_process_is_killed(path: Path, kil
     store = SqliteStore(path)
     assert isinstance(store, SqliteStore) and store.is_sound()
     assert set(names(store.by_key(SCOPE, [mark(name) for name in put]))) == set(put)
-    assert store._connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert store._link.connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     store.close()
 
 
@@ -136,13 +138,13 @@ def test_a_file_that_another_process_holds_for_long(
         time.sleep(seconds / 1000)
     assert slowest < 0.5
     # A lock is waited for once, and not by every turn: 200 of them would wait for 4 seconds.
-    assert store._connection.execute("PRAGMA busy_timeout").fetchone() == (0,)
+    assert store._link.connection.execute("PRAGMA busy_timeout").fetchone() == (0,)
     assert len(caplog.records) == 1
     assert str(path) in caplog.text and "Another program has locked it" in caplog.text
     locker.close()
     settled(store)
     store.put(SCOPE, [record("after")])
-    assert store._connection.execute("PRAGMA busy_timeout").fetchone() == (sqlite_room._BUSY_MS,)
+    assert store._link.connection.execute("PRAGMA busy_timeout").fetchone() == (opening.BUSY_MS,)
     assert after_a_restart(path) == ["before", *put, "after"]
 
 
@@ -178,18 +180,18 @@ def test_a_file_that_is_held_when_the_proxy_starts(
 def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """SQLite says itself that there is no room, as it does where the disk has none."""
     pages = [1_000_000]
-    connect = sqlite_room._connect
+    connect = opening.connect
 
     def within_bounds(path: Path, busy_ms: int = 20) -> sqlite3.Connection:
         connection = connect(path, busy_ms)
         connection.execute(f"PRAGMA max_page_count = {pages[0]}").fetchall()
         return connection
 
-    monkeypatch.setattr(sqlite_room, "_connect", within_bounds)
+    monkeypatch.setattr(opening, "connect", within_bounds)
     store = SqliteStore(path)
     store.put(SCOPE, [record("before")])
     pages[0] = 1
-    store._connection.execute("PRAGMA max_page_count = 1").fetchall()
+    store._link.connection.execute("PRAGMA max_page_count = 1").fetchall()
     during = [f"r{number}" for number in range(20)]
     for name in during:
         store.put(SCOPE, [record(name, sealed=bytes(10_000))])
@@ -211,13 +213,13 @@ def test_trouble_that_comes_again_is_said_again_after_a_while(
     caplog.set_level("INFO")
     said: list[list[str]] = []
     for after in (600.0, 600.0, 0.0):
-        monkeypatch.setattr(sqlite_room, "_SAID_AGAIN_SECONDS", after)
+        monkeypatch.setattr(link_room, "_SAID_AGAIN_SECONDS", after)
         caplog.clear()
         locker = lock(path)
         store.put(SCOPE, [record(str(len(said)))])
-        assert eventually(lambda: store._in_trouble)
+        assert eventually(lambda: store._link.in_trouble)
         locker.close()
-        assert eventually(lambda: not store._in_trouble)
+        assert eventually(lambda: not store._link.in_trouble)
         said.append([entry.levelname for entry in caplog.records])
     assert said == [["WARNING", "INFO"], ["INFO"], ["WARNING", "INFO"]]
     assert "it has all that waited" in caplog.text
@@ -358,8 +360,8 @@ def test_bits_flipped_in_use(tmp_path: Path, seeds: range) -> None:
         store = open_store(path)
         assert found_thoughts(store) == 600  # type: ignore[arg-type]
         flip(path, random.Random(seed), 50)
-        with store._lock:  # type: ignore[union-attr]
-            store._connection.execute("PRAGMA shrink_memory").fetchall()  # type: ignore[union-attr]
+        with store._link.lock:  # type: ignore[union-attr]
+            store._link.connection.execute("PRAGMA shrink_memory").fetchall()  # type: ignore[union-attr]
         assert found_thoughts(store) <= 600  # type: ignore[arg-type]
         store.put(MINE.id, [record("new", sealed=MINE.seal(b"new", mark("new")))])
         assert names(store.by_key(MINE.id, [mark("new")])) == ["new"]
@@ -498,7 +500,7 @@ def test_a_file_that_a_newer_version_takes_over_in_use(
     elif noticed_by == "at":
         assert all_names(store) == []
     store.put_later(SCOPE, [record("after")])
-    store._wake.set()
+    store._link.wake.set()
     assert eventually(lambda: len(caplog.records) > 0)
     assert all_names(store) == ["after"]
     store.close()
@@ -514,13 +516,13 @@ def test_a_newer_version_that_comes_between_the_look_and_the_deed(path: Path, st
     by_hand(path, "PRAGMA user_version = 2")
     fault = sqlite3.OperationalError("no such table: turns")
     fault.sqlite_errorcode = sqlite3.SQLITE_ERROR
-    store._cannot(fault)
+    store._link.cannot(fault)
     assert not list(path.parent.glob("*.corrupt-*"))
     connection = sqlite3.connect(path, isolation_level=None)
     for deed in (
-        lambda: store._deliver(connection),
-        lambda: store.prune(connection),
-        lambda: store._erase_oldest(connection),
+        lambda: store._upkeep.deliver(connection),
+        lambda: store._retention.prune(connection),
+        lambda: store._retention.erase_oldest(connection),
     ):
         store._waiting.put(SCOPE, [record("late")])
         with pytest.raises(NewerFormat):
@@ -623,7 +625,7 @@ def test_a_stream_that_outlives_its_store_is_recorded_all_the_same(path: Path) -
     new = SqliteStore(path)
     old.put(SCOPE, [record("late")])
     assert all_names(new) == ["before", "late"]
-    assert not old._connected
+    assert not old._link.connected
     new.close()
 
 
