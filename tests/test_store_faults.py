@@ -629,6 +629,21 @@ def test_a_stream_that_outlives_its_store_is_recorded_all_the_same(path: Path) -
     new.close()
 
 
+def test_only_a_turn_that_comes_after_the_end_is_said_to_be_lost(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A look at the file that fails then, by a reader or by maintenance on its way out, loses nothing."""
+    store = SqliteStore(path)
+    store.close()
+    by_hand(path, "PRAGMA user_version = 2")
+    assert all_names(store) == []
+    store._link.cannot(NewerFormat("it is newer"), waited=True)
+    assert not caplog.records
+    for name in ("late", "later"):
+        store.put(SCOPE, [record(name)])
+    assert len(caplog.records) == 1 and "was closed and cannot take a turn (it was written by" in caplog.text
+
+
 def test_one_turn_that_no_file_can_hold_takes_no_others_along(path: Path, store: SqliteStore) -> None:
     locker = lock(path)
     store.put(SCOPE, [record("one"), record("bad", created=1 << 70), record("two")])

@@ -131,10 +131,7 @@ class Link:
         if is_damage(error):
             self.mend(error)
             return
-        if self.stopped:
-            self.warn_once("The store %s was closed and cannot take a last turn (%s); it is lost.", error)
-            return
-        if isinstance(error, Gone):
+        if self.stopped or isinstance(error, Gone):
             return
         if not self.in_trouble and (waited or not is_busy(error)):
             self.in_trouble = True

@@ -69,6 +69,11 @@ class SqliteStore:
         except rows.UNFIT as error:
             self._link.warn_once("The store %s cannot hold a turn (%s); it is not kept.", error)
         except FAULTS as error:
+            if self._link.stopped:
+                self._link.warn_once(
+                    "The store %s was closed and cannot take a turn (%s); it is lost.", error
+                )
+                return
             self._link.cannot(error)
             self._waiting.put(scope, records)
             self._link.wake.set()
