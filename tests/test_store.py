@@ -337,8 +337,9 @@ def test_a_file_is_set_aside_by_one_process_only(path: Path) -> None:
     fault = sqlite3.DatabaseError("database disk image is malformed")
     fault.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     for store in (theirs, ours):
-        store._link.mend(fault)
+        store._link.cannot(fault)
         store.put(SCOPE, [record(str(id(store)))])
+        assert eventually(lambda store=store: not len(store._waiting))  # type: ignore[misc]
     assert len(list(path.parent.glob("*.corrupt-*"))) == len(list(path.parent.glob("*.corrupt-*[0-9]*")))
     asides = [file for file in path.parent.glob("*.corrupt-*") if not file.name.endswith(("-wal", "-shm"))]
     assert len(asides) == 1

@@ -23,7 +23,7 @@ _SAID_AGAIN_SECONDS = 600.0
 
 
 class Gone(sqlite3.OperationalError):
-    """There is no file at the path any more; the maintenance thread makes another."""
+    """There is no file at the path any more that can be used; the maintenance thread makes another."""
 
 
 class Link:
@@ -44,6 +44,7 @@ class Link:
         self._hurried = False
         make_private(path)
         self._file = identity(path)
+        self._damaged: tuple[int, int] | None = None
         # Closed, it stands for none.
         self.connection = sqlite3.connect(":memory:", check_same_thread=False)
         self.connection.close()
@@ -55,25 +56,34 @@ class Link:
             raise
         except FAULTS as error:
             if is_damage(error):
+                self._damaged = self._file
                 self._begin_anew()
+                self._damaged = None
             else:
                 self.cannot(error, waited=True)
+
+    def there(self) -> tuple[int, int]:
+        """Which file is at the path. Raises Gone where there is none, or a damaged one."""
+        found = identity(self.path)
+        if found is None:
+            self.disconnect()
+            self.note_gone()
+            self.wake.set()
+            raise Gone("there is no such file")
+        if found == self._damaged:
+            raise Gone("it is damaged, and about to be set aside")
+        return found
 
     def catch_up(self) -> sqlite3.Connection:
         """Follow the path to the file that is there now (about 10 microseconds where it is ours).
 
-        Another process may have set ours aside, or a person deleted it. Raises sqlite3.Error where there is
-        none: the maintenance thread makes it.
+        Another process may have set ours aside, or a person deleted it. Raises Gone.
         """
-        found = identity(self.path)
+        found = self.there()
         if self.connected and found == self._file:
             opening.check_format(self.connection)
             return self.connection
         self.disconnect()
-        if found is None:
-            self.note_gone()
-            self.wake.set()
-            raise Gone("there is no such file")
         self._file = found
         self.connection = opening.connect(self.path, busy_ms=0)
         self.connected = self._hurried = True
@@ -129,7 +139,7 @@ class Link:
         Proxies that share a file lock it for moments: that is worth a line only after one has waited for it.
         """
         if is_damage(error):
-            self.mend(error)
+            self._note_damage()
             return
         if self.stopped or isinstance(error, Gone):
             return
@@ -143,19 +153,16 @@ class Link:
             elif self.connected and is_busy(error):
                 self._wait_at_most(0)
 
-    def mend(self, error: Exception) -> None:
-        """A file found damaged while running is set aside, at most once a minute.
+    def mend(self) -> None:
+        """Set a file aside that was found damaged, and begin a new one.
 
-        Where no new one can be begun the connection stays closed: turns wait in memory, and the maintenance
-        thread tries again.
+        For the maintenance thread, while it has no connection of its own: SQLite finds the files beside the
+        database by their names, and a connection to one that is just being renamed would find the new ones,
+        or begin them. Where no new one can be begun turns wait in memory, and the thread tries again.
         """
-        if not is_damage(error):
-            return
         with self.lock:
-            if time.monotonic() - self._set_aside_at < _SET_ASIDE_SECONDS:
+            if self._damaged is None:
                 return
-            self._set_aside_at = time.monotonic()
-            self.disconnect()
             try:
                 self._begin_anew()
             except NewerFormat as newer:
@@ -165,13 +172,26 @@ class Link:
                 logger.warning(
                     "The store %s cannot be made anew (%s); turns are kept in memory.", self.path, fault
                 )
+            finally:
+                self._damaged = None
+
+    def _note_damage(self) -> None:
+        """Keep away from the file until it was set aside, which is done at most once a minute."""
+        with self.lock:
+            if time.monotonic() - self._set_aside_at < _SET_ASIDE_SECONDS:
+                return
+            self._set_aside_at = time.monotonic()
+            self.disconnect()
+            self._damaged = self._file
+            self.wake.set()
 
     def _begin_anew(self) -> None:
         # The file at the path may be a sound one by now: another process found the damage first.
-        if self._file == identity(self.path):
+        if self._damaged == identity(self.path):
             opening.refuse_newer(self.path)
             set_aside(self.path, "The store")
         make_private(self.path)
+        self.disconnect()
         self._file = identity(self.path)
         self.connection = opening.connect(self.path)
         self.connected = True

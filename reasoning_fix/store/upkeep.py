@@ -1,8 +1,8 @@
 """The maintenance thread of a store: whatever is slow, on a connection of its own.
 
-It makes the file where there is none, delivers what waits in memory, prunes, and carries the write-ahead log
-over into the file. It comes once a minute, and when the link's `wake` is set. Nothing here raises; nothing
-here knows what a record holds.
+It makes the file where there is none or a damaged one, delivers what waits in memory, prunes, and carries the
+write-ahead log over into the file. It comes once a minute, and when the link's `wake` is set. Nothing here
+raises; nothing here knows what a record holds.
 """
 
 import logging
@@ -56,7 +56,9 @@ class Upkeep:
                     continue
                 self._link.warn_once("The store %s cannot hold a turn (%s); it is not kept.", error)
             with self._link.lock:
-                if not self._link.stopped:
+                if self._link.stopped:
+                    self._link.there()
+                else:
                     self._link.catch_up()
             self._waiting.delivered(waiting)
             time.sleep(_PAUSE_SECONDS)
@@ -68,6 +70,8 @@ class Upkeep:
             stopped = link.stopped
             failed = True
             try:
+                link.mend()
+                link.mend()
                 if not link.path.exists():
                     link.note_gone()
                 make_private(link.path)
