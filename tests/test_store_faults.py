@@ -21,6 +21,7 @@ import pytest
 from reasoning_fix.recording import _Clock
 from reasoning_fix.store import link as link_room
 from reasoning_fix.store import opening
+from reasoning_fix.store import upkeep as upkeep_room
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.opening import NewerFormat
 from reasoning_fix.store.sealing import Installation, SealError
@@ -148,6 +149,49 @@ def test_a_file_that_another_process_holds_for_long(
     store.put(SCOPE, [record("after")])
     assert store._link.connection.execute("PRAGMA busy_timeout").fetchone() == (opening.BUSY_MS,)
     assert after_a_restart(path) == ["before", *put, "after"]
+
+
+def test_delivery_is_tried_ever_less_often(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[float] = []
+    connect = opening.connect
+
+    def counted(path: Path, busy_ms: int = 20) -> sqlite3.Connection:
+        if threading.current_thread() is not threading.main_thread():
+            tries.append(time.monotonic())
+        return connect(path, min(busy_ms, 20))
+
+    monkeypatch.setattr(upkeep_room, "_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(opening, "connect", counted)
+    store = SqliteStore(path)
+    settled(store)
+    tries.clear()
+    locker = lock(path)
+    for number in range(100):
+        store.put(SCOPE, [record(f"r{number}")])
+        time.sleep(0.01)
+    # After 0.02 seconds, 0.04, 0.08, ...: after each put, or each 0.02 seconds, there were 20 and more.
+    assert 2 <= len(tries) <= 10
+    locker.close()
+    store.close()
+
+
+@pytest.mark.parametrize("told_by", ["a put that works again", "the end"])
+def test_delivery_is_tried_at_once_when_it_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch, told_by: str
+) -> None:
+    monkeypatch.setattr(upkeep_room, "_RETRY_SECONDS", 600.0)
+    store = SqliteStore(path)
+    settled(store)
+    locker = lock(path)
+    store.put(SCOPE, [record("waits")])
+    # Tried once, and not again for long.
+    assert eventually(lambda: store._link.in_trouble)
+    locker.close()
+    if told_by == "a put that works again":
+        store.put(SCOPE, [record("works")])
+        assert drained(store)
+    store.close()
+    assert "waits" in after_a_restart(path)
 
 
 @pytest.mark.parametrize("how", ["ALONE", "new"])

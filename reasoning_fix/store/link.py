@@ -68,7 +68,6 @@ class Link:
         if found is None:
             self.disconnect()
             self.note_gone()
-            self.wake.set()
             raise Gone("there is no such file")
         if found == self._damaged:
             raise Gone("it is damaged, and about to be set aside")
@@ -123,6 +122,7 @@ class Link:
         with self.lock:
             if self._file is not None and not self.stopped:
                 self._file = None
+                self.wake.set()
                 logger.warning(
                     "The store %s is gone: it was deleted or moved while in use. A new one is begun.",
                     self.path,

@@ -63,6 +63,9 @@ class SqliteStore:
                 with transaction(connection):
                     rows.write(connection, [(scope, record) for record in records])
                 self._link.wait_again()
+                if len(self._waiting):
+                    # What could not be delivered can be now.
+                    self._link.wake.set()
                 if self._link.stopped:
                     # A stream that outlived the script or its options: nobody else has its turn.
                     self._link.disconnect()
@@ -75,8 +78,8 @@ class SqliteStore:
                 )
                 return
             self._link.cannot(error)
-            self._waiting.put(scope, records)
-            self._link.wake.set()
+            if self._waiting.put(scope, records):
+                self._link.wake.set()
 
     def put_later(self, scope: bytes, records: Sequence[Record]) -> None:
         """Let the maintenance thread put them; reads see them at once. Beyond 10,000 they are lost."""

@@ -1,8 +1,8 @@
 """The maintenance thread of a store: whatever is slow, on a connection of its own.
 
 It makes the file where there is none or a damaged one, delivers what waits in memory, prunes, and carries the
-write-ahead log over into the file. It comes once a minute, and when the link's `wake` is set. Nothing here
-raises; nothing here knows what a record holds.
+write-ahead log over into the file. It comes once a minute, while something waits every few seconds, and when
+the link's `wake` is set. Nothing here raises; nothing here knows what a record holds.
 """
 
 import logging
@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 _EVERY_SECONDS = 60.0
 _RETRY_SECONDS = 0.2
+_RETRY_AT_MOST_SECONDS = 3.0
 _PAUSE_SECONDS = 0.002
 _BUSY_MS = 500
 _DELIVERED_AT_ONCE = 200
@@ -66,6 +67,7 @@ class Upkeep:
     def _maintain(self) -> None:
         link = self._link
         due = time.monotonic()
+        again_in = _RETRY_SECONDS
         while True:
             stopped = link.stopped
             failed = True
@@ -98,8 +100,11 @@ class Upkeep:
                 due = max(due, time.monotonic() + _EVERY_SECONDS / 10)
             if stopped:
                 return
+            pause = max(0.0, due - time.monotonic())
             if len(self._waiting):
-                time.sleep(_RETRY_SECONDS)
-            elif not link.stopped:
-                link.wake.wait(max(0.0, due - time.monotonic()))
+                pause = again_in
+                again_in = min(again_in * 2, _RETRY_AT_MOST_SECONDS)
+            else:
+                again_in = _RETRY_SECONDS
+            link.wake.wait(pause)
             link.wake.clear()

@@ -23,9 +23,12 @@ class Waiting:
     def __len__(self) -> int:
         return len(self._records)
 
-    def put(self, scope: bytes, records: Sequence[Record]) -> None:
+    def put(self, scope: bytes, records: Sequence[Record]) -> bool:
+        """Whether they are the first that wait."""
         with self._lock:
+            first = not len(self._records)
             self._records.put(scope, records)
+        return first
 
     def put_within(self, scope: bytes, records: Sequence[Record]) -> int:
         """As many of them as there is room for; the number of those left out."""
