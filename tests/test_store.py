@@ -262,6 +262,22 @@ def test_maintenance_erases_at_the_start(path: Path) -> None:
     store.close()
 
 
+@pytest.mark.parametrize(
+    ("puts", "size"),
+    [pytest.param(1500, 100, id="many turns"), pytest.param(60, 1_000_000, id="large turns")],
+)
+def test_the_log_beside_the_file_stays_short_under_load(path: Path, puts: int, size: int) -> None:
+    """Without a checkpoint it has more than 35 MB by then; one comes for each 8 MB, and takes its time."""
+    store = SqliteStore(path)
+    log = path.with_name(path.name + "-wal")
+    for number in range(puts):
+        store.put(SCOPE, [record(f"r{number}", context=os.urandom(16), sealed=os.urandom(size))])
+        if store._upkeep._logged >= 8 * 1024 * 1024:
+            assert eventually(lambda: store._upkeep._logged < 8 * 1024 * 1024)
+    assert log.stat().st_size < 24_000_000
+    store.close()
+
+
 def test_a_file_of_a_newer_version_is_left_alone(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path.parent.mkdir()
     with sqlite3.connect(path) as newer:

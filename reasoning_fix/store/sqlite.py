@@ -62,6 +62,7 @@ class SqliteStore:
                 connection = self._link.catch_up()
                 with transaction(connection):
                     rows.write(connection, [(scope, record) for record in records])
+                self._upkeep.count(records)
                 self._link.wait_again()
                 if len(self._waiting):
                     # What could not be delivered can be now.
