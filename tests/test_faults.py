@@ -314,7 +314,7 @@ def test_a_store_that_is_deleted_while_the_proxy_runs(
     assert exact(provider, "after")
 
 
-@pytest.mark.in_full("seconds", [3.0], [30.0])
+@pytest.mark.in_full("seconds", [1.5], [30.0])
 def test_a_store_that_another_program_holds_stops_nobody(
     provider: Simulator, start_proxy: StartProxy, tmp_path: Path, seconds: float
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from reasoning_fix.cli import main
 from reasoning_fix.lessons import Lesson, Lessons
-from reasoning_fix.store import Store, sqlite
+from reasoning_fix.store import Store, retention
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sqlite import SqliteStore
 from reasoning_fix.tally import book
@@ -85,7 +85,7 @@ def test_what_still_waits_in_memory_is_forgotten_too(path: Path) -> None:
     other.close()
     store.forget()
     store.close()
-    assert sqlite.measure(path).turns == 0
+    assert retention.measure(path).turns == 0
 
 
 def test_nothing_of_it_stays_on_disk(path: Path) -> None:
@@ -93,10 +93,10 @@ def test_nothing_of_it_stays_on_disk(path: Path) -> None:
     secret = b"sealed, and not to be found again " * 2000
     store.put(SCOPE, [record(f"r{number}", sealed=secret) for number in range(50)])
     assert secret[:30] in b"".join(found.read_bytes() for found in path.parent.glob("turns.sqlite3*"))
-    grown = sqlite.measure(path).bytes
-    assert sqlite.erase(path) == 50
+    grown = retention.measure(path).bytes
+    assert retention.erase(path) == 50
     assert secret[:30] not in b"".join(found.read_bytes() for found in path.parent.glob("turns.sqlite3*"))
-    assert sqlite.measure(path).bytes < grown / 10
+    assert retention.measure(path).bytes < grown / 10
     store.close()
 
 
@@ -120,7 +120,7 @@ def test_a_store_that_is_in_use_is_erased_all_the_same(path: Path) -> None:
     thread = threading.Thread(target=use)
     thread.start()
     try:
-        erased = sqlite.erase(path)
+        erased = retention.erase(path)
     finally:
         stop.set()
         thread.join()
@@ -133,15 +133,15 @@ def test_retention_is_left_to_the_proxy(path: Path) -> None:
     """Looking and forgetting never prune: a proxy may keep turns longer than the default."""
     store = SqliteStore(path, keep_days=3650)
     store.put(SCOPE, [record("old", created=int(time.time() * 1000) - 100 * DAY_MS)])
-    assert sqlite.measure(path).turns == 1
-    assert sqlite.erase(path, int(time.time() * 1000) - 200 * DAY_MS) == 0
-    assert sqlite.measure(path).turns == 1
+    assert retention.measure(path).turns == 1
+    assert retention.erase(path, int(time.time() * 1000) - 200 * DAY_MS) == 0
+    assert retention.measure(path).turns == 1
     store.close()
 
 
 def test_a_store_that_is_not_there_is_not_made(path: Path) -> None:
-    assert sqlite.erase(path) == 0
-    assert sqlite.measure(path).turns == 0
+    assert retention.erase(path) == 0
+    assert retention.measure(path).turns == 0
     assert not path.exists()
 
 
@@ -168,7 +168,7 @@ def left(path: Path) -> tuple[int, list[str], int, int]:
     """Turns, hosts of lessons, lines of counts, damaged stores."""
     lessons = Lessons(path.with_name("lessons.json")).all()
     return (
-        sqlite.measure(path).turns,
+        retention.measure(path).turns,
         [lesson.host for lesson in lessons],
         len(book.read(path.with_name(book.FILE))),
         len(list(path.parent.glob("*.corrupt-*"))),
@@ -253,4 +253,4 @@ def test_forget_while_a_proxy_runs(
     # The first turn was filled from then on, the second is restored.
     assert [request.verdicts for request in provider.requests] == [[], ["blank"], ["blank", "exact"]]
     proxy.stop()
-    assert sqlite.measure(store).turns == 2
+    assert retention.measure(store).turns == 2

@@ -248,7 +248,7 @@ def test_the_oldest_beyond_the_size_are_erased_and_no_more(path: Path, size: int
     left = names(store.at(SCOPE, [mark("place")]))
     assert left == [f"r{n}" for n in range(count - len(left), count)]
     assert 500_000 < len(left) * size < 1_048_576
-    store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    store._link.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     assert path.stat().st_size < 1_200_000
     store.close()
 
@@ -259,6 +259,22 @@ def test_maintenance_erases_at_the_start(path: Path) -> None:
     store.close()
     store = SqliteStore(path)
     assert eventually(lambda: store.at(SCOPE, [mark("place")]) == [])
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("puts", "size"),
+    [pytest.param(1500, 100, id="many turns"), pytest.param(60, 1_000_000, id="large turns")],
+)
+def test_the_log_beside_the_file_stays_short_under_load(path: Path, puts: int, size: int) -> None:
+    """Without a checkpoint it has more than 35 MB by then; one comes for each 8 MB, and takes its time."""
+    store = SqliteStore(path)
+    log = path.with_name(path.name + "-wal")
+    for number in range(puts):
+        store.put(SCOPE, [record(f"r{number}", context=os.urandom(16), sealed=os.urandom(size))])
+        if store._upkeep._logged >= 8 * 1024 * 1024:
+            assert eventually(lambda: store._upkeep._logged < 8 * 1024 * 1024)
+    assert log.stat().st_size < 24_000_000
     store.close()
 
 
@@ -314,8 +330,8 @@ def test_damage_while_running_is_set_aside(
     assert eventually(lambda: len(store.at(SCOPE, [mark("place")])) == 100)
     damage(path)
     # The maintenance thread may be about to set it aside: the connection belongs to whoever holds the lock.
-    with store._lock:
-        store._connection.execute("PRAGMA shrink_memory").fetchall()
+    with store._link.lock:
+        store._link.connection.execute("PRAGMA shrink_memory").fetchall()
     if noticed_by == "put":
         store.put(SCOPE, [record()])
         assert names(store.at(SCOPE, [mark("place")])) == ["one"]
@@ -337,8 +353,9 @@ def test_a_file_is_set_aside_by_one_process_only(path: Path) -> None:
     fault = sqlite3.DatabaseError("database disk image is malformed")
     fault.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     for store in (theirs, ours):
-        store._mend(fault)
+        store._link.cannot(fault)
         store.put(SCOPE, [record(str(id(store)))])
+        assert eventually(lambda store=store: not len(store._waiting))  # type: ignore[misc]
     assert len(list(path.parent.glob("*.corrupt-*"))) == len(list(path.parent.glob("*.corrupt-*[0-9]*")))
     asides = [file for file in path.parent.glob("*.corrupt-*") if not file.name.endswith(("-wal", "-shm"))]
     assert len(asides) == 1

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from reasoning_fix.cli import UsageError, files
 from reasoning_fix.lessons import Lessons
-from reasoning_fix.store import StoreError, sqlite
+from reasoning_fix.store import StoreError, retention
 from reasoning_fix.store.files import those_set_aside
 from reasoning_fix.tally import book
 
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _forget_turns(store: Path, days: int | None) -> int:
     before = None if days is None else int((time.time() - days * 86400) * 1000)
     try:
-        erased = sqlite.erase(store, before)
+        erased = retention.erase(store, before)
     except (sqlite3.Error, StoreError, OSError) as error:
         return _failed(store, error)
     age = "" if days is None else f" older than {_counted(days, 'day')}"

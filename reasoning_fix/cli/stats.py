@@ -22,8 +22,8 @@ from pathlib import Path
 import msgspec
 
 from reasoning_fix.cli import files
-from reasoning_fix.store import StoreError, sqlite
-from reasoning_fix.store.sqlite import Measured
+from reasoning_fix.store import StoreError, retention
+from reasoning_fix.store.retention import Measured
 from reasoning_fix.tally import book, counts, tables
 from reasoning_fix.tally.book import Counts
 
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _measured(store: Path) -> Measured | None:
     try:
-        return sqlite.measure(store) if store.exists() else None
+        return retention.measure(store) if store.exists() else None
     except (sqlite3.Error, StoreError):
         return None
 

@@ -1,0 +1,149 @@
+"""What a store file holds, how long turns are kept in it, and how they are erased.
+
+All of it also while proxies use the file: in small steps, for a proxy waits 20 ms for the lock and no longer.
+This room knows connections, and paths to open its own; it knows nothing of records' contents or of threads.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from reasoning_fix.store import opening
+from reasoning_fix.store.files import ENDINGS
+
+_PAUSE_SECONDS = 0.002
+_ERASED_AT_ONCE = 200
+_VACUUMED_AT_ONCE = 500
+_EMPTYING_SECONDS = 2.0
+_DAY_MS = 86_400_000
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """Turns are kept for `days` and within `megabytes`; the clock tells seconds since the epoch."""
+
+    days: int
+    megabytes: int
+    clock: Callable[[], float]
+
+    def prune(self, connection: sqlite3.Connection) -> int:
+        """Erase turns that are too old, then the oldest beyond the size; the number erased."""
+        erased = 0
+        now = int(self.clock() * 1000)
+        oldest = now - self.days * _DAY_MS
+        # A turn from the future was put before the clock was set right: it is as old as those after it.
+        misdated = (
+            "created > ? AND row < (SELECT max(row) FROM turns WHERE created < ?)",
+            (now + _DAY_MS, oldest),
+        )
+        for which, values in (misdated, ("created < ?", (oldest,))):
+            while count := _erase_some(connection, which, values):
+                erased += count
+        while _used(connection) > self._bytes and (count := self.erase_oldest(connection)):
+            erased += count
+        if erased:
+            _give_back(connection)
+        return erased
+
+    def erase_oldest(self, connection: sqlite3.Connection) -> int:
+        """No more than the excess takes: 200 large turns can be all there is. Measured under the lock, for
+        several proxies may be at it.
+        """
+        with opening.transaction(connection):
+            excess = _used(connection) - self._bytes
+            rows: list[tuple[int]] = []
+            # In the order they were put, which no clock disturbs.
+            for row, size in connection.execute(
+                "SELECT row, length(sealed) FROM turns ORDER BY row LIMIT ?", (_ERASED_AT_ONCE,)
+            ).fetchall():
+                if excess <= 0:
+                    break
+                rows.append((row,))
+                excess -= size
+            connection.executemany("DELETE FROM turns WHERE row = ?", rows)
+        return len(rows)
+
+    @property
+    def _bytes(self) -> int:
+        return self.megabytes * 1024 * 1024
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """What a store holds: turns, the time of the oldest (milliseconds since the epoch), bytes on disk."""
+
+    turns: int
+    oldest: int
+    bytes: int
+
+
+def measure(path: Path) -> Measured:
+    """What the store at `path` holds, whoever uses it. Raises StoreError, sqlite3.Error."""
+    size = sum(_size(path.with_name(path.name + ending)) for ending in ENDINGS)
+    if not path.exists():
+        return Measured(0, 0, size)
+    connection = opening.connect(path, opening.PATIENT_MS)
+    try:
+        turns, oldest = connection.execute("SELECT count(*), min(created) FROM turns").fetchone()
+        return Measured(turns, oldest or 0, size)
+    finally:
+        connection.close()
+
+
+def erase(path: Path, before: int | None = None) -> int:
+    """Erase the turns recorded before this time (None: all), also while proxies use the store.
+
+    Erased pages are overwritten, and the log beside the file is emptied where no proxy is reading just then
+    (else at its next checkpoint). Raises StoreError, sqlite3.Error.
+    """
+    if not path.exists():
+        return 0
+    connection = opening.connect(path, opening.PATIENT_MS)
+    try:
+        which, values = ("TRUE", ()) if before is None else ("created < ?", (before,))
+        erased = 0
+        while count := _erase_some(connection, which, values):
+            erased += count
+            time.sleep(_PAUSE_SECONDS)
+        _give_back(connection)
+        deadline = time.monotonic() + _EMPTYING_SECONDS
+        while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(opening.BUSY_MS / 1000)
+        return erased
+    finally:
+        connection.close()
+
+
+def _erase_some(connection: sqlite3.Connection, which: str, values: tuple[int, ...]) -> int:
+    with opening.transaction(connection):
+        return connection.execute(
+            f"DELETE FROM turns WHERE row IN (SELECT row FROM turns WHERE {which} LIMIT {_ERASED_AT_ONCE})",
+            values,
+        ).rowcount
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _used(connection: sqlite3.Connection) -> int:
+    pages, free, size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
+
+
+def _give_back(connection: sqlite3.Connection) -> None:
+    """Make the file shorter by its free pages."""
+    while connection.execute("PRAGMA freelist_count").fetchone()[0]:
+        before = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA incremental_vacuum({_VACUUMED_AT_ONCE})").fetchall()
+        if connection.execute("PRAGMA page_count").fetchone()[0] >= before:
+            break

@@ -1,0 +1,147 @@
+"""Records as rows: how they are written, found by their keys, and read again.
+
+A damaged file may answer anything: what is not a record, or not one that was asked for, is left out here.
+This room knows open connections; it knows nothing of paths, of threads, or of what to do about a fault.
+"""
+
+import sqlite3
+from collections.abc import Collection, Sequence
+from typing import Literal
+
+from reasoning_fix.store import RELATED_LIMIT, Record
+
+_NO_CALL = 0x80
+_KEYS_AT_ONCE = 500
+_COLUMNS = (
+    "key, issuer, model, place, context, turn, before, thought, system, session, parent, thread, calls, "
+    "complete, asked, created, sealed"
+)
+# What SQLite cannot hold, however often it is tried.
+UNFIT = (OverflowError, UnicodeEncodeError, sqlite3.IntegrityError)
+
+type _Row = tuple[
+    bytes,
+    str,
+    str,
+    bytes,
+    bytes,
+    bytes,
+    bytes,
+    bytes,
+    bytes,
+    bytes,
+    bytes,
+    bytes,
+    bytes,
+    int,
+    int,
+    int,
+    bytes,
+]
+
+# With the number of its row: records of one millisecond stay in the order they were put.
+type Found = tuple[int, Record]
+
+type Kind = Literal["key", "place", "context", "turn", "id"]
+
+_TYPES = (bytes, str, str, *[bytes] * 10, int, int, int, bytes)
+
+
+def write(connection: sqlite3.Connection, records: Sequence[tuple[bytes, Record]]) -> None:
+    """Each with its scope, within the caller's transaction. Raises UNFIT, sqlite3.Error."""
+    for scope, record in records:
+        connection.execute("DELETE FROM turns WHERE key = ?", (record.key,))
+        row = connection.execute(
+            f"INSERT INTO turns (scope, {_COLUMNS}) VALUES ({','.join('?' * 18)})", (scope, *_row(record))
+        ).lastrowid
+        connection.executemany(
+            "INSERT OR IGNORE INTO call_ids VALUES (?, ?, ?)",
+            [(scope, call_id, row) for call_id, _ in record.calls if call_id],
+        )
+
+
+def read(connection: sqlite3.Connection, kind: Kind, scope: bytes, keys: Collection[bytes]) -> list[Found]:
+    """For each 500 keys at most the newest RELATED_LIMIT records, in no order."""
+    table = "turns" if kind != "id" else "call_ids JOIN turns USING (row)"
+    column = f"turns.{kind}" if kind != "id" else "call_ids.id"
+    owner = "turns.scope" if kind != "id" else "call_ids.scope"
+    columns = ", ".join(f"turns.{name.strip()}" for name in _COLUMNS.split(","))
+    wanted = list(keys)
+    found: list[Found] = []
+    for start in range(0, len(wanted), _KEYS_AT_ONCE):
+        some = wanted[start : start + _KEYS_AT_ONCE]
+        marks = ",".join("?" * len(some))
+        # The newest are found by their row numbers: contents are not carried through a sort.
+        rows = connection.execute(
+            f"SELECT turns.row, {columns} FROM turns WHERE row IN ("
+            f"SELECT turns.row FROM {table} WHERE {owner} = ? AND {column} IN ({marks}) "
+            f"ORDER BY turns.created DESC, turns.row DESC LIMIT {RELATED_LIMIT})",
+            (scope, *some),
+        ).fetchall()
+        found += [(row[0], record) for row in rows if (record := _record(row[1:])) is not None]
+    # A damaged index leads to other turns, and SQLite does not compare them with what was asked for.
+    asked = set(wanted)
+    return [(row, record) for row, record in found if not asked.isdisjoint(_keys(kind, record))]
+
+
+def merged(read: list[Found], waiting: list[Record]) -> list[Record]:
+    """Oldest first; of one millisecond in the order they were put."""
+    found = {record.key: record for _, record in sorted(read, key=lambda pair: (pair[1].created, pair[0]))}
+    for record in waiting:
+        found.pop(record.key, None)
+        found[record.key] = record
+    return sorted(found.values(), key=lambda record: record.created)
+
+
+def _row(record: Record) -> _Row:
+    # Either fingerprint may be empty: the id's length goes first, with a mark where there is no call's.
+    calls = b"".join(
+        bytes((len(call_id) | (0 if call else _NO_CALL),)) + call_id + call for call_id, call in record.calls
+    )
+    return (
+        *(record.key, record.issuer, record.model, record.place, record.context, record.turn),
+        *(record.before, record.thought, record.system, record.session, record.parent, record.thread),
+        *(calls, int(record.complete), record.asked, record.created, record.sealed),
+    )
+
+
+def _record(row: _Row) -> Record | None:
+    """None where a column is not what it was when it was written."""
+    if tuple(map(type, row)) != _TYPES:
+        return None
+    key, issuer, model, place, context, turn, before, thought, system, session = row[:10]
+    parent, thread, packed, complete, asked, created, sealed = row[10:]
+    calls = []
+    at = 0
+    while at < len(packed):
+        middle = at + 1 + (packed[at] & ~_NO_CALL)
+        end = middle + (0 if packed[at] & _NO_CALL else 16)
+        calls.append((packed[at + 1 : middle], packed[middle:end]))
+        at = end
+    return Record(
+        key=key,
+        issuer=issuer,
+        model=model,
+        place=place,
+        context=context,
+        turn=turn,
+        before=before,
+        thought=thought,
+        system=system,
+        session=session,
+        parent=parent,
+        thread=thread,
+        calls=tuple(calls),
+        complete=bool(complete),
+        asked=asked,
+        created=created,
+        sealed=sealed,
+    )
+
+
+def _keys(kind: Kind, record: Record) -> Collection[bytes]:
+    """What a record is found by."""
+    if kind == "id":
+        return [call_id for call_id, _ in record.calls]
+    key: bytes = getattr(record, kind)
+    return (key,)
