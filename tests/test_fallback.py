@@ -241,3 +241,21 @@ def test_a_stripped_block_goes_back_where_it_was(content: object, expected: obje
     scene.say([user("go")], turn(TAGGED))
     history = [user("go"), {"role": "assistant", "content": content}, user("more")]
     assert scene.sent(history)[1]["content"] == expected
+
+
+def test_a_stripped_block_goes_back_to_no_other_text() -> None:
+    scene = Scene("api.minimax.io", "MiniMax-M2.7")
+    scene.say([user("go")], turn(TAGGED))
+    assert scene.restore([user("go"), turn("Hello there. [stopped]"), user("more")]).body is None
+
+
+def test_a_thought_that_still_stands_in_the_content_is_not_sent_twice() -> None:
+    scene = Scene("api.minimax.io", "MiniMax-M3")
+    scene.say([user("go")], turn(TAGGED, reasoning_content="R"))
+    assert scene.restore([user("go"), turn(TAGGED), user("more")]).body is None
+
+
+def test_talk_of_such_a_block_is_no_thought() -> None:
+    scene = Scene("api.minimax.io", "MiniMax-M3")
+    said = scene.say([user("go")], turn("Write <think>so</think> and no more.", reasoning_content="R"))
+    assert reasoning(scene.sent([user("go"), said, user("more")])) == ["R"]

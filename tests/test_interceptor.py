@@ -1,10 +1,12 @@
 """The hooks: what is touched, what is streamed, what a person sees, and what bad options say."""
 
 import asyncio
+import gc
 import gzip
 import json
 import logging
 import re
+import weakref
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Optional
@@ -127,6 +129,18 @@ def test_a_client_teaches_only_what_the_provider_took(door: Door, status: int, t
     complete = [HISTORY[0], ANSWER, *NEXT[2:]]
     door.answer(door.ask(complete), {"role": "assistant", "content": "Well."}, status)
     assert json.loads(door.ask(NEXT).request.content or b"")["messages"][1]["reasoning_content"] == taught
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_flow_that_mitmproxy_forgets_is_let_go(door: Door, answered: bool) -> None:
+    flow = door.ask(HISTORY[:1])
+    if answered:
+        flow.response = http.Response.make(200, b"{}", {"content-type": "application/json"})
+        door.addon.responseheaders(flow)
+    kept = weakref.ref(flow)
+    del flow
+    gc.collect()
+    assert kept() is None
 
 
 @pytest.mark.parametrize("status", [400, 429, 500])

@@ -216,6 +216,21 @@ def test_forbidden_takes_the_field_out_everywhere() -> None:
     assert restored.report.text() == "took reasoning that is refused here out of 1 turn"
 
 
+def test_words_that_are_refused_are_not_replaced_by_ours() -> None:
+    scene = taught(Scene("openrouter.ai", "deepseek/deepseek-v4-pro"), "forbidden", "reasoning_content")
+    restored = scene.restore([user("go"), turn("a", reasoning_content="mine"), user("x")])
+    assert restored.body is not None
+    assert json.loads(restored.body)["messages"][1] == {"role": "assistant", "content": "a"}
+    assert restored.report.text() == "took reasoning that is refused here out of 1 turn"
+
+
+def test_what_is_refused_does_not_go_out_first_and_is_looked_at_later() -> None:
+    scene = taught(Scene("api.groq.com", "qwen/qwen3-32b"), "forbidden", "reasoning_content")
+    scene.defers = True
+    sent = scene.sent([user("go"), turn("a", reasoning="R", reasoning_content="R"), user("x")])
+    assert sent[1] == {"role": "assistant", "content": "a", "reasoning": "R"}
+
+
 def test_a_parameter_is_left_out_only_where_it_is_refused() -> None:
     scene = taught(Scene("api.moonshot.ai", "kimi-k2.6"), "parameter", "temperature")
     restored = scene.restore([user("go")], temperature=0.3, top_p=0.5)

@@ -191,6 +191,15 @@ def test_own_reasoning_is_left_alone_and_learned() -> None:
     assert reasoning(scene.sent(history)) == ["mine"]
 
 
+@pytest.mark.parametrize("defers", [False, True])
+def test_own_reasoning_wins_over_what_is_on_record(defers: bool) -> None:
+    scene = Scene()
+    said = scene.say([user("hello there")], turn("Hi!", reasoning_content="recorded"))
+    scene.defers = defers
+    history = [user("hello there"), said | {"reasoning_content": "mine"}, user("next")]
+    assert scene.restore(history).body is None
+
+
 def test_placeholders_are_never_learned() -> None:
     scene = Scene()
     for stand_in in (" ", "", ".", "[reasoning unavailable]"):
@@ -446,6 +455,7 @@ def test_what_a_prefix_began_belongs_to_the_turn() -> None:
     scene = Scene()
     ask = [user("Write a poem"), turn("Roses are", prefix=True)]
     scene.say(ask, turn(" red, my dear.", reasoning_content="R"))
+    assert [opened.text for opened, _ in scene.records()] == ["Roses are red, my dear."]
     assert reasoning(scene.sent([ask[0], turn("Roses are red, my dear."), user("more")])) == ["R"]
 
 
