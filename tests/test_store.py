@@ -548,6 +548,12 @@ ME = {"iss": "https://login", "sub": "me"}
         pytest.param(
             jwt({"iss": 1, "sub": "me"}), jwt({"iss": "1", "sub": "me"}), False, id="a number as issuer"
         ),
+        pytest.param(
+            jwt({"iss": 1, "sub": "me"}),
+            jwt({"iss": 1, "sub": "me", "exp": 2}),
+            False,
+            id="nothing is renewed for a number",
+        ),
         pytest.param(jwt({"exp": 1}), jwt({"exp": 2}), False, id="JWTs without a subject"),
         pytest.param(jwt({"sub": ""}), jwt({"sub": "", "exp": 2}), False, id="JWTs with an empty subject"),
         pytest.param(jwt(ME), "anonymous\nkimi\n" + jwt(ME), False, id="a JWT within another text"),
