@@ -76,6 +76,11 @@ NOON = 1_795_000_000.0
             Usage(64, 50, 9, 4),
             id="Responses",
         ),
+        pytest.param(
+            b'{"usage":{"prompt_tokens":64,"completion_tokens":9,"cache_read_input_tokens":40}}',
+            Usage(64, 40, 9, 0),
+            id="a gateway's, which names the cache as Anthropic does",
+        ),
         pytest.param(b'{"usage":{"prompt_tokens":-5,"cached_tokens":-1}}', Usage(), id="below zero"),
     ],
 )
@@ -85,7 +90,8 @@ def test_figures_of_every_provider(payload: bytes, expected: Usage | None) -> No
 
 def test_figures_that_come_again_are_not_added_up() -> None:
     start = Usage(prompt=64, cached=40, answer=1)
-    assert start.with_later(Usage(answer=9, thought=4)).with_later(Usage(64, 40, 9, 4)) == Usage(64, 40, 9, 4)
+    later = start.with_later(Usage(answer=9, thought=4))
+    assert later == later.with_later(Usage(64, 40, 9, 4)) == Usage(64, 40, 9, 4)
 
 
 # --- names --------------------------------------------------------------------------------------------------
