@@ -234,13 +234,16 @@ def test_a_store_that_cannot_be_written_degrades_the_health(start_proxy: StartPr
     assert said.store.kind == "memory" and not said.store.healthy and said.status == "degraded"
 
 
-def test_a_store_whose_file_is_not_the_one_there_degrades_the_health(start_proxy: StartProxy) -> None:
+def test_a_store_whose_file_cannot_be_had_degrades_the_health(start_proxy: StartProxy) -> None:
     proxy = start_proxy()
-    path = Path(ask_health(proxy).store.path)
-    path.rename(path.with_name("elsewhere"))
+    folder = Path(ask_health(proxy).store.path).parent
+    elsewhere = folder.with_name("elsewhere")
+    folder.rename(elsewhere)
+    folder.touch()
     assert not ask_health(proxy).store.healthy
-    path.touch()
-    assert not ask_health(proxy).store.healthy
+    folder.unlink()
+    elsewhere.rename(folder)
+    assert ask_health(proxy).store.healthy
 
 
 def _flow(host: str, header: str = "", path: str = "/health") -> mitm_http.HTTPFlow:
