@@ -20,7 +20,7 @@ from reasoning_fix.on_record import OnRecord
 from reasoning_fix.options import Options
 from reasoning_fix.pages import is_own_page
 from reasoning_fix.providers import Table
-from reasoning_fix.recording import Rest, Tap
+from reasoning_fix.recording import Rest
 from reasoning_fix.refusals import STATUSES
 from reasoning_fix.repairing import Sent, repair, resent
 from reasoning_fix.reporting import Report
@@ -28,6 +28,7 @@ from reasoning_fix.restoring import Caller, Restored, restore
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.streams.copies import Kept
 from reasoning_fix.tally import counting, tables
+from reasoning_fix.tapping import Tap
 from reasoning_fix.trust.leaves import PermittedLeaves
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,6 @@
-"""Response bytes -> turns in the store: the tap that watches a response pass by, and what becomes of it.
+"""What becomes of an answer: a request on its way knows where its answer will stand, and turns go on record.
 
-A turn is in the store before the chunk that ends it is forwarded: clients send the next request at once. The
-tap returns each chunk as it came, whatever happens; a fault of ours only makes it blind.
+It knows the store and the scope, and no stream (tapping.py).
 """
 
 import logging
@@ -12,26 +11,17 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from reasoning_fix import usage
 from reasoning_fix.dialects.wire import Answered, AnswerError, Dialect, NotChatError
 from reasoning_fix.health import counts
 from reasoning_fix.matching import Conversation, Opened
 from reasoning_fix.providers import Table
 from reasoning_fix.store import Record, Store
 from reasoning_fix.store.sealing import Scope
-from reasoning_fix.streams.coding import CodingError, decoder
-from reasoning_fix.streams.copies import Copy, Kept
-from reasoning_fix.streams.events import EventReader, EventTooLong
 from reasoning_fix.turns import NONE, Fingerprints, Slot, Turn, slot
 from reasoning_fix.usage import Usage
 
 logger = logging.getLogger(__name__)
 
-# Whole events are read so many chunks at a time, which takes a third less than one by one.
-_HELD_CHUNKS = 32
-_HELD_AT_MOST = 4096
-_EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
-_ANSWER_LIMIT = 64 * 1024 * 1024
 _DAY_MS = 86_400_000
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -222,140 +212,3 @@ def _is_echo(exchange: Exchange, name: str, value: bytes) -> bool:
     texts = exchange.dialect.texts(name, value) or ()
     said = [text for text in texts if text.strip()]
     return bool(said) and all(exchange.table.is_placeholder(text) for text in said)
-
-
-class Tap:
-    """A stream callable for mitmproxy: sees every chunk, returns it unchanged, never raises.
-
-    It outlives a reload of the script, so it holds all that recording needs. `streamed` says whether the body
-    is an event stream or one JSON document; up to `keep` bytes are kept for people to look at. Chunks of
-    whole events are held (they go on at once) and read together: when there are enough of them, when one may
-    end a turn, and at the end, however it comes.
-    """
-
-    def __init__(
-        self,
-        exchange: Exchange,
-        content_encoding: str,
-        streamed: bool,
-        length: int | None,
-        keep: int = 0,
-    ) -> None:
-        self._exchange = exchange
-        self._folder = exchange.dialect.folder(exchange.snapshots)
-        self._events = EventReader() if streamed else None
-        self._body: list[bytes] = []
-        self._body_size = 0
-        self._length = length
-        self._passed = 0
-        self._done = False
-        # Whether all that came so far are whole events that need not be decoded first.
-        self._is_whole = streamed and content_encoding.strip().lower() in ("", "identity")
-        self._may_hold = self._is_whole
-        self._held: list[bytes] = []
-        self._copy = Copy(keep, content_encoding) if keep else None
-        self._decoder = decoder(content_encoding)
-        if self._decoder is None:
-            self._give_up(f"content coding {content_encoding!r} is not known here")
-
-    def __call__(self, chunk: bytes) -> bytes | list[bytes]:
-        if not chunk:
-            # The end, or an empty frame of HTTP/2: which of them, only `finish` tells. Passed on, the latter
-            # would end the answer of a client that speaks HTTP/1.
-            return []
-        try:
-            ends = self._may_hold and chunk.endswith(_EVENT_ENDS)
-            if (
-                ends
-                and self._is_whole
-                and len(chunk) <= _HELD_AT_MOST
-                and not self._exchange.dialect.may_end(chunk)
-            ):
-                self._held.append(chunk)
-                if len(self._held) == _HELD_CHUNKS:
-                    self._read_held()
-            else:
-                self._is_whole = ends
-                self._held.append(chunk)
-                self._read_held()
-        except Exception as fault:
-            self._fault(fault)
-        return chunk
-
-    def finish(self, complete: bool) -> None:
-        """The response has ended; `complete` is False where it was cut. Called any number of times."""
-        try:
-            self._read_held()
-            if not self._done:
-                self._end(complete)
-        except Exception as fault:
-            self._fault(fault)
-        self._done = True
-
-    @property
-    def answered(self) -> int:
-        """When a turn was last recorded, in milliseconds since the epoch; 0 where none was."""
-        return self._exchange.answered
-
-    def kept(self, complete: bool) -> Kept | None:
-        """A copy of the response, for people to look at; None where none is kept."""
-        return None if self._copy is None else self._copy.kept(complete)
-
-    def _read_held(self) -> None:
-        if self._held:
-            data, self._held = b"".join(self._held), []
-            if self._copy is not None:
-                self._copy.add(data)
-            if not self._done:
-                self._feed(data)
-
-    def _feed(self, chunk: bytes) -> None:
-        assert self._decoder is not None
-        self._passed += len(chunk)
-        data = self._decoder.feed(chunk)
-        if self._events is not None:
-            for payload in self._events.feed(data):
-                self._take(payload)
-            return
-        self._body.append(data)
-        self._body_size += len(data)
-        if self._body_size > _ANSWER_LIMIT:
-            raise AnswerError("the answer is too long")
-        # The client can use a body of known length as soon as its last byte is there.
-        if self._length is not None and self._passed >= self._length:
-            self.finish(complete=True)
-
-    def _end(self, complete: bool) -> None:
-        assert self._decoder is not None
-        rest = self._decoder.end() if complete else b""
-        if self._events is None:
-            body = b"".join(self._body) + rest
-            if complete and body.strip():
-                self._take(body.strip())
-        else:
-            for payload in self._events.feed(rest) + (self._events.end() if complete else []):
-                self._take(payload)
-        # An event stream that just stops was cut, however politely the connection was closed.
-        for answer in self._folder.end(complete=complete and self._events is None):
-            record_answer(self._exchange, answer)
-
-    def _take(self, payload: bytes) -> None:
-        if (cost := usage.read(payload)) is not None:
-            self._exchange.cost = self._exchange.cost.with_later(cost)
-        for answer in self._folder.feed(payload):
-            record_answer(self._exchange, answer)
-
-    def _fault(self, fault: Exception) -> None:
-        if isinstance(fault, AnswerError | CodingError | EventTooLong):
-            self._give_up(str(fault))
-        else:
-            self._give_up(f"{type(fault).__name__} in reasoning-fix")
-            logger.debug("fault while recording", exc_info=fault)
-
-    def _give_up(self, reason: str) -> None:
-        self._done = True
-        self._body.clear()
-        _say(f"{self._exchange.host}: an answer was forwarded but not recorded: {reason}")
-
-
-_say: Callable[[str], None] = logger.info

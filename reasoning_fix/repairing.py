@@ -19,11 +19,12 @@ from reasoning_fix.dialects.wire import NotChatError
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import Lesson, Lessons
 from reasoning_fix.providers import Table
-from reasoning_fix.recording import Exchange, Tap
+from reasoning_fix.recording import Exchange
 from reasoning_fix.refusals import Recognised, recognise
 from reasoning_fix.reporting import Report
 from reasoning_fix.restoring import Caller, Remembering, Restored, restore
 from reasoning_fix.store import Store
+from reasoning_fix.tapping import Tap
 
 logger = logging.getLogger(__name__)
 

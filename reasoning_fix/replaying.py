@@ -17,10 +17,11 @@ from reasoning_fix.explaining import UNTOUCHED, Explanation, explain
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import Lessons
 from reasoning_fix.providers import Table
-from reasoning_fix.recording import Exchange, Tap
+from reasoning_fix.recording import Exchange
 from reasoning_fix.restoring import Restored
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation
+from reasoning_fix.tapping import Tap
 
 _ROOM = 2**40
 

@@ -11,12 +11,13 @@ from reasoning_fix import providers
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import Lesson, Lessons
 from reasoning_fix.matching import Opened
-from reasoning_fix.recording import Exchange, Tap, learn, record_answer
+from reasoning_fix.recording import Exchange, learn, record_answer
 from reasoning_fix.remembering import Memory
 from reasoning_fix.restoring import Caller, Remembering, Restored, restore
 from reasoning_fix.store import Store
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation
+from reasoning_fix.tapping import Tap
 
 type Message = dict[str, Any]
 

@@ -30,7 +30,7 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 from reasoning_fix import callers, providers
 from reasoning_fix.dialects import DIALECTS, chat_completions
 from reasoning_fix.dialects.splice import SpliceError, Written, members
-from reasoning_fix.recording import Tap
+from reasoning_fix.tapping import Tap
 from reasoning_fix.turns import Call, Fingerprints, Other, canonical_arguments
 from scripts.fuzzing import targets
 from scripts.fuzzing.mutations import mutate

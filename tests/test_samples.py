@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from reasoning_fix.dialects.chat_answers import AnswerFolder
 from reasoning_fix.matching import Opened
-from reasoning_fix.recording import Exchange, Tap
+from reasoning_fix.recording import Exchange
 from reasoning_fix.store.memory import MemoryStore
+from reasoning_fix.tapping import Tap
 from tests.scenes import Scene, user
 
 SAMPLES = Path(__file__).parent / "samples"

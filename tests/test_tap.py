@@ -7,8 +7,9 @@ import pytest
 
 from reasoning_fix.dialects import DIALECTS
 from reasoning_fix.matching import Opened
-from reasoning_fix.recording import Exchange, Tap
+from reasoning_fix.recording import Exchange
 from reasoning_fix.streams.events import EventReader
+from reasoning_fix.tapping import Tap
 from tests.scenes import Scene, user
 
 SAMPLES = Path(__file__).parent / "samples"

@@ -7,12 +7,13 @@ from pathlib import Path
 from reasoning_fix import providers
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import Lessons
-from reasoning_fix.recording import Exchange, Tap, learn
+from reasoning_fix.recording import Exchange, learn
 from reasoning_fix.remembering import Memory
 from reasoning_fix.restoring import Caller, Remembering, Restored, restore
 from reasoning_fix.store import Store
 from reasoning_fix.store.sealing import Installation
 from reasoning_fix.store.sqlite import open_store
+from reasoning_fix.tapping import Tap
 
 HOST = "api.deepseek.com"
 

@@ -15,7 +15,7 @@ import msgspec
 from mitmproxy import connection, http
 from mitmproxy.proxy.mode_specs import ProxyMode
 
-from reasoning_fix import callers, captures, notes, provider_files, providers, recording, refusals
+from reasoning_fix import callers, captures, notes, provider_files, providers, refusals, tapping
 from reasoning_fix.captures import CaptureError
 from reasoning_fix.dialects import DIALECTS
 from reasoning_fix.dialects.splice import SpliceError
@@ -26,7 +26,6 @@ from reasoning_fix.inspection.transcript import Ended, answer_text, request_text
 from reasoning_fix.lessons import Lessons
 from reasoning_fix.on_record import OnRecord
 from reasoning_fix.provider_files import ProviderTableError
-from reasoning_fix.recording import Tap
 from reasoning_fix.store import Record
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation, lasting
@@ -34,6 +33,7 @@ from reasoning_fix.streams.coding import CodingError, decoder
 from reasoning_fix.streams.copies import Copy
 from reasoning_fix.streams.events import EventReader, EventTooLong
 from reasoning_fix.tally.book import Book
+from reasoning_fix.tapping import Tap
 from reasoning_fix.turns import visible
 from reasoning_fix.undoing import undone
 from scripts.fuzzing.mutations import Pairs
@@ -143,7 +143,7 @@ def _recorded(
     assert isinstance(store, MemoryStore)
     known = {record.key for _, record in store.take()}
     said = _Said()
-    was, recording._say = recording._say, said
+    was, tapping._say = tapping._say, said
     try:
         tap = Tap(exchange, coding, streamed, length, 1000)
         for chunk in chunks:
@@ -153,7 +153,7 @@ def _recorded(
         tap.finish(complete)
         tap.kept(complete)
     finally:
-        recording._say = was
+        tapping._say = was
     assert not any("in reasoning-fix" in line for line in said), said
     records = [record for _, record in store.take() if record.key not in known]
     for record in records:
