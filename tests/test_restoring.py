@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from reasoning_fix.dialects.chat_completions import NotChatError
 from reasoning_fix.dialects.splice import SpliceError
+from reasoning_fix.recording import learn
 from tests.scenes import TOOLS, Message, Scene, call, reasoning, tool, turn, user
 
 
@@ -29,6 +30,9 @@ def edited(history: list[Message], index: int, **changes: object) -> list[Messag
 
 
 BOTH = ["R1 \n é", "R2"]
+
+
+LONG = "I have looked at all of the files in this folder, as asked."
 
 
 def test_dropped_reasoning_goes_back_to_every_turn() -> None:
@@ -132,6 +136,13 @@ def test_done_in_another_conversation_gets_nothing() -> None:
     assert reasoning(scene.sent([user("third task"), turn("Done."), user("next")])) == [" "]
 
 
+def test_a_distinctive_turn_with_two_thoughts_gets_neither() -> None:
+    scene = Scene()
+    for task, thought in (("one task", "A"), ("another task", "B")):
+        scene.say([user(task)], turn(LONG, reasoning_content=thought))
+    assert reasoning(scene.sent([user("a third task"), turn(LONG), user("more")])) == [" "]
+
+
 def test_same_counted_ids_in_two_conversations() -> None:
     scene = Scene("api.moonshot.ai", "kimi-k2.6")
     one, two = ([user(name)] for name in ("alpha", "beta"))
@@ -197,7 +208,10 @@ def test_own_reasoning_wins_over_what_is_on_record(defers: bool) -> None:
     said = scene.say([user("hello there")], turn("Hi!", reasoning_content="recorded"))
     scene.defers = defers
     history = [user("hello there"), said | {"reasoning_content": "mine"}, user("next")]
-    assert scene.restore(history).body is None
+    restored = scene.restore(history)
+    assert restored.body is None
+    learn(restored.exchange)
+    assert [opened.fields for opened, _ in scene.records()] == [{"reasoning_content": b'"recorded"'}]
 
 
 def test_placeholders_are_never_learned() -> None:
