@@ -143,6 +143,35 @@ def test_a_distinctive_turn_with_two_thoughts_gets_neither() -> None:
     assert reasoning(scene.sent([user("a third task"), turn(LONG), user("more")])) == [" "]
 
 
+def test_a_distinctive_turn_of_a_conversation_with_another_header_is_another() -> None:
+    scene = Scene()
+    scene.say([user("one task")], turn(LONG, reasoning_content="A"), session="ses_1")
+    said = [user("another task"), turn(LONG), user("more")]
+    assert reasoning(scene.sent(said, session="ses_2")) == [" "]
+    assert reasoning(scene.sent(said)) == ["A"]
+
+
+def test_done_after_ok_is_said_in_every_conversation() -> None:
+    scene = Scene()
+    scene.say([user("one task"), turn("Well."), user("ok")], turn("Done.", reasoning_content="A"))
+    said = [user("another task"), turn("Hm."), user("ok"), turn("Done."), user("more")]
+    assert reasoning(scene.sent(said)) == [" ", " "]
+
+
+def test_a_few_letters_are_no_turn_that_was_cut() -> None:
+    scene = Scene()
+    scene.say([user("go")], turn("So many words, as one says.", reasoning_content="A"))
+    assert reasoning(scene.sent([user("go"), turn("So"), user("more")])) == [" "]
+    assert reasoning(scene.sent([user("go"), turn("So many words"), user("more")])) == ["A"]
+
+
+def test_another_call_in_the_same_place_is_another_turn() -> None:
+    scene = Scene()
+    scene.say([user("go")], turn("", [call("call_00_abcdefgh", '{"a": 1}')], reasoning_content="A"))
+    other = turn("", [call("call_00_ijklmnop", '{"a": 2}')])
+    assert reasoning(scene.sent([user("go"), other, tool("call_00_ijklmnop", "x")])) == [" "]
+
+
 def test_same_counted_ids_in_two_conversations() -> None:
     scene = Scene("api.moonshot.ai", "kimi-k2.6")
     one, two = ([user(name)] for name in ("alpha", "beta"))
