@@ -68,6 +68,22 @@ def test_where_thinking_cannot_be_turned_off_it_is_filled(host: str, model: str)
     assert reasoning(sent(scene)["messages"]) == [" ", " "]
 
 
+def test_a_model_that_always_thinks_is_filled_whatever_the_request_says() -> None:
+    off = {"thinking": {"type": "disabled"}}
+    assert reasoning(sent(Scene("api.moonshot.ai", "kimi-k2.7-code"), **off)["messages"]) == [" ", " "]
+    assert sent(Scene("api.moonshot.ai", "kimi-k2.6"), **off) == {}
+
+
+@pytest.mark.parametrize("blank", ["", ".", " "])
+@pytest.mark.parametrize("on_record", [False, True])
+def test_a_blank_that_is_accepted_stays_as_the_client_sent_it(blank: str, on_record: bool) -> None:
+    scene = Scene("api.moonshot.ai", "kimi-k2.6")
+    said = turn("", [call("c1")])
+    if on_record:
+        scene.say([user("go")], said)
+    assert sent(scene, [user("go"), said | {"reasoning_content": blank}, tool("c1", "sunny")]) == {}
+
+
 @pytest.mark.parametrize("model", ["glm-5.3", "glm-5.3-flashx", "glm-4.7"])
 def test_glm_is_never_filled_nor_turned_off(model: str) -> None:
     scene = Scene("api.z.ai", model)
@@ -162,10 +178,10 @@ def test_optional_reasoning_can_be_left_out() -> None:
     second = scene.say(said, turn("It is sunny there.", reasoning_content="R2"))
     said += [second, user("more")]
     assert reasoning(scene.sent(said)) == ["R1", "R2"]
-    body = json.dumps({"model": scene.model, "messages": said}).encode()
-    short = scene.restore_body(body, scene.caller(), only_demanded=True)
+    short = scene.restore_body(scene.body(said), scene.caller(), only_demanded=True)
     assert reasoning(json.loads(short.body or b"")["messages"]) == ["R1", ...]
     assert short.report.text() == "restored 1 of 1 turns: 1 by context; left out the reasoning of 1 turn"
+    assert reasoning(scene.sent(said)) == ["R1", "R2"]
 
 
 # ---- Model switches ---------------------------------------------------------------------------------------

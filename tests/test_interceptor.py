@@ -18,7 +18,7 @@ from mitmproxy.flow import Error
 from mitmproxy.log import ALERT
 from mitmproxy.test import taddons, tflow, tutils
 
-from reasoning_fix import callers
+from reasoning_fix import callers, providers
 from reasoning_fix.interceptor import MARK, Interceptor
 from tests.scenes import TOOLS, Message, call, tool, turn, user
 
@@ -316,6 +316,13 @@ def test_without_a_credential_people_are_kept_apart_by_conversation(door: Door) 
     theirs = door.ask(NEXT, key="public", x_opencode_session="ses_2")
     assert json.loads(mine.request.content or b"")["messages"][1]["reasoning_content"] == "R"
     assert json.loads(theirs.request.content or b"")["messages"][1]["reasoning_content"] == " "
+
+
+def test_without_a_credential_one_provider_knows_nothing_of_another(door: Door) -> None:
+    flow, table = door.flow(b"", key="public"), providers.load()
+    one, other = table.provider("api.deepseek.com"), table.provider("api.z.ai")
+    assert one is not None and other is not None
+    assert callers.credential(flow, one, "ses_1") != callers.credential(flow, other, "ses_1")
 
 
 def test_a_damaged_secret_leaves_turns_in_memory(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from reasoning_fix.dialects.chat_completions import NotChatError
 from reasoning_fix.dialects.splice import SpliceError
+from reasoning_fix.recording import learn
 from tests.scenes import TOOLS, Message, Scene, call, reasoning, tool, turn, user
 
 
@@ -29,6 +30,9 @@ def edited(history: list[Message], index: int, **changes: object) -> list[Messag
 
 
 BOTH = ["R1 \n é", "R2"]
+
+
+LONG = "I have looked at all of the files in this folder, as asked."
 
 
 def test_dropped_reasoning_goes_back_to_every_turn() -> None:
@@ -132,6 +136,42 @@ def test_done_in_another_conversation_gets_nothing() -> None:
     assert reasoning(scene.sent([user("third task"), turn("Done."), user("next")])) == [" "]
 
 
+def test_a_distinctive_turn_with_two_thoughts_gets_neither() -> None:
+    scene = Scene()
+    for task, thought in (("one task", "A"), ("another task", "B")):
+        scene.say([user(task)], turn(LONG, reasoning_content=thought))
+    assert reasoning(scene.sent([user("a third task"), turn(LONG), user("more")])) == [" "]
+
+
+def test_a_distinctive_turn_of_a_conversation_with_another_header_is_another() -> None:
+    scene = Scene()
+    scene.say([user("one task")], turn(LONG, reasoning_content="A"), session="ses_1")
+    said = [user("another task"), turn(LONG), user("more")]
+    assert reasoning(scene.sent(said, session="ses_2")) == [" "]
+    assert reasoning(scene.sent(said)) == ["A"]
+
+
+def test_done_after_ok_is_said_in_every_conversation() -> None:
+    scene = Scene()
+    scene.say([user("one task"), turn("Well."), user("ok")], turn("Done.", reasoning_content="A"))
+    said = [user("another task"), turn("Hm."), user("ok"), turn("Done."), user("more")]
+    assert reasoning(scene.sent(said)) == [" ", " "]
+
+
+def test_a_few_letters_are_no_turn_that_was_cut() -> None:
+    scene = Scene()
+    scene.say([user("go")], turn("So many words, as one says.", reasoning_content="A"))
+    assert reasoning(scene.sent([user("go"), turn("So"), user("more")])) == [" "]
+    assert reasoning(scene.sent([user("go"), turn("So many words"), user("more")])) == ["A"]
+
+
+def test_another_call_in_the_same_place_is_another_turn() -> None:
+    scene = Scene()
+    scene.say([user("go")], turn("", [call("call_00_abcdefgh", '{"a": 1}')], reasoning_content="A"))
+    other = turn("", [call("call_00_ijklmnop", '{"a": 2}')])
+    assert reasoning(scene.sent([user("go"), other, tool("call_00_ijklmnop", "x")])) == [" "]
+
+
 def test_same_counted_ids_in_two_conversations() -> None:
     scene = Scene("api.moonshot.ai", "kimi-k2.6")
     one, two = ([user(name)] for name in ("alpha", "beta"))
@@ -197,7 +237,10 @@ def test_own_reasoning_wins_over_what_is_on_record(defers: bool) -> None:
     said = scene.say([user("hello there")], turn("Hi!", reasoning_content="recorded"))
     scene.defers = defers
     history = [user("hello there"), said | {"reasoning_content": "mine"}, user("next")]
-    assert scene.restore(history).body is None
+    restored = scene.restore(history)
+    assert restored.body is None
+    learn(restored.exchange)
+    assert [opened.fields for opened, _ in scene.records()] == [{"reasoning_content": b'"recorded"'}]
 
 
 def test_placeholders_are_never_learned() -> None:

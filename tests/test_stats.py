@@ -82,6 +82,9 @@ NOON = 1_795_000_000.0
             id="a gateway's, which names the cache as Anthropic does",
         ),
         pytest.param(b'{"usage":{"prompt_tokens":-5,"cached_tokens":-1}}', Usage(), id="below zero"),
+        pytest.param(
+            b'{"usage":{"input_tokens":64,"cache_read_input_tokens":-4}}', Usage(64), id="a part below zero"
+        ),
     ],
 )
 def test_figures_of_every_provider(payload: bytes, expected: Usage | None) -> None:
