@@ -652,3 +652,18 @@ def test_requests_and_records_are_the_same_with_the_memory_as_without(
         client.send()
         client.history.append(("user", "the end"))
         client.send()
+
+
+def test_an_edit_far_from_every_point_is_seen() -> None:
+    """Of the same length, and nowhere near what is glanced at first: the client's words go out, not those
+    that are remembered.
+    """
+    scene = Scene()
+    history = [user("A" + "x" * 500)]
+    for number in range(6):
+        answer = turn(f"This is answer number {number}.", reasoning_content=f"R{number}")
+        history += [scene.say(history, answer), user(f"And then, after {number}?")]
+    scene.restore(history)
+    edited = [user("B" + "x" * 500), *history[1:]]
+    assert scene.sent(edited)[0] == edited[0]
+    assert reasoning(scene.sent(edited)) == [f"R{number}" for number in range(6)]
