@@ -667,3 +667,54 @@ def test_an_edit_far_from_every_point_is_seen() -> None:
     edited = [user("B" + "x" * 500), *history[1:]]
     assert scene.sent(edited)[0] == edited[0]
     assert reasoning(scene.sent(edited)) == [f"R{number}" for number in range(6)]
+
+
+def _forbid(scene: Scene) -> None:
+    caller = scene.caller()
+    scene.lessons.learn(
+        Lesson(caller.host, caller.endpoint.dialect, "deepseek", "forbidden", "reasoning_content")
+    )
+
+
+def _elsewhere(scene: Scene) -> None:
+    scene.host = "api.moonshot.ai"
+
+
+def _other_wire(scene: Scene) -> None:
+    scene.path = "/anthropic/v1/messages"
+
+
+def _other_family(scene: Scene) -> None:
+    scene.model = "moonshotai/kimi-k2.6"
+
+
+def _nothing(scene: Scene) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("host", "model", "change", "parameters"),
+    [
+        ("api.deepseek.com", "deepseek-v4-pro", _forbid, {}),
+        ("api.deepseek.com", "deepseek-v4-pro", _elsewhere, {}),
+        ("api.deepseek.com", "deepseek-v4-pro", _other_wire, {}),
+        ("api.deepseek.com", "deepseek-v4-pro", _nothing, {"thinking": {"type": "disabled"}}),
+        ("openrouter.ai", "deepseek/deepseek-v4-pro", _other_family, {}),
+    ],
+)
+def test_what_is_remembered_holds_in_the_same_circumstances_only(
+    host: str, model: str, change: Callable[[Scene], None], parameters: dict[str, object]
+) -> None:
+    """The same bytes of a history may be treated otherwise."""
+    scene = Scene(host, model)
+    history = [user("hello there")]
+    for number in range(4):
+        answer = turn(f"This is answer number {number}.", reasoning_content=f"R{number}")
+        history += [scene.say(history, answer), user(f"And then, after {number}?")]
+    usual = scene.restore(history)
+    assert usual.report.restored == 4
+    change(scene)
+    remembered, scene.memory = scene.restore(history, **parameters), None
+    afresh = scene.restore(history, **parameters)
+    assert afresh.report.restored == 0
+    assert (remembered.body, remembered.report.text()) == (afresh.body, afresh.report.text())
