@@ -193,9 +193,9 @@ class Treatment:
         opened = self._lookup.open(verdict.records[0])
         if opened is None or not opened.whole:
             return False
-        # A model may also just speak of such tags: then its thought is not among them.
+        # A model may also just speak of such tags: then its thought, if only a blank one, is not among them.
         thoughts = [self._dialect.texts(name, value) or [] for name, value in opened.fields.items()]
-        return all(text.strip() in opened.whole for texts in thoughts for text in texts)
+        return all(text.strip() and text.strip() in opened.whole for texts in thoughts for text in texts)
 
     def _text(self, said: Slot) -> str:
         message = self._request.messages[said.index]

@@ -173,7 +173,12 @@ class World:
         keys, times = self.numbers()
         report, exchange = restored.report, restored.exchange
         turns = [(t.index, t.status, t.evidence, times[t.recorded]) for t in report.turns]
-        rest = msgspec.structs.replace(report, turns=[], asked=0)
+        rest = msgspec.structs.replace(
+            report,
+            turns=[],
+            asked=0,
+            lessons=tuple(msgspec.structs.replace(lesson, learned=0) for lesson in report.lessons),
+        )
         place = (exchange.context, exchange.before, keys[exchange.parent], keys[exchange.thread])
         return restored.body, rest, report.text(), turns, place, exchange.conversation, exchange.lead
 

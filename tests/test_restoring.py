@@ -4,7 +4,7 @@ import contextlib
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reasoning_fix.dialects.chat_completions import NotChatError
@@ -362,6 +362,7 @@ def test_one_odd_message_does_not_hide_the_others() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.text(min_size=1), st.text(), st.text()), min_size=1, max_size=8), st.booleans())
+@example([("0", "think>", "")], False)
 def test_stripped_conversation_is_restored_exactly(said: list[tuple[str, str, str]], tools: bool) -> None:
     scene = Scene()
     history: list[Message] = []
