@@ -51,9 +51,16 @@ class Report(msgspec.Struct):
     before: Before | None = None
 
     def copy(self) -> "Report":
-        """What was counted so far; it stays as it is when more is done. Without the turns."""
-        return msgspec.structs.replace(
-            self, turns=[], evidence=Counter(self.evidence), client=Counter(self.client)
+        """What was counted of turns so far, and nothing else; it stays as it is when more is done."""
+        return Report(
+            wanted=self.wanted,
+            restored=self.restored,
+            evidence=Counter(self.evidence),
+            filled=self.filled,
+            stripped=self.stripped,
+            left_out=self.left_out,
+            demanded=self.demanded,
+            client=Counter(self.client),
         )
 
     def text(self) -> str:

@@ -723,3 +723,19 @@ def test_what_is_remembered_holds_in_the_same_circumstances_only(
     afresh = scene.restore(history, **parameters)
     assert afresh.report.restored == 0
     assert (remembered.body, remembered.report.text()) == (afresh.body, afresh.report.text())
+
+
+def test_parameters_of_one_request_are_not_reported_of_the_next() -> None:
+    """What is left to do for a request is done when its parameters are already changed."""
+    scene = Scene()
+    scene.defers = True
+    caller = scene.caller()
+    scene.lessons.learn(Lesson(caller.host, caller.endpoint.dialect, "deepseek", "parameter", "temperature"))
+    history = [user("hello there")]
+    first = scene.restore(history, temperature=0.5)
+    assert first.report.settings == ("temperature",)
+    scene.answer(first.exchange, turn("Hi!", reasoning_content="A"))
+    second = scene.restore([*history, turn("Hi!"), user("next")])
+    assert (second.report.restored, second.report.settings) == (1, ())
+    assert second.report.before is not None
+    assert not second.report.before.settings
