@@ -190,7 +190,11 @@ def record_answer(exchange: Exchange, answer: Answered) -> None:
     said = slot(turn, 0, (), 0, exchange.marks)
     said.before = exchange.before
     answer = Answered(turn, fields, answer.complete)
-    record = make_record(exchange, said, exchange.context, exchange.parent, exchange.thread, answer)
+    try:
+        record = make_record(exchange, said, exchange.context, exchange.parent, exchange.thread, answer)
+    except UnicodeEncodeError:
+        # Half a character, as an id say: only a lenient reader takes it for text.
+        raise AnswerError("the answer holds what is no UTF-8") from None
     learn(exchange)
     exchange.store.put(exchange.scope.id, [record])
     exchange.recorded += 1

@@ -634,3 +634,13 @@ def test_every_wire_is_among_the_targets() -> None:
 def restored_body(name: str) -> Any:
     world = worlds()[name]
     return world.fresh().restore_body(world.body, world.caller).body
+
+
+def test_half_a_character_in_an_id_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    scene = Scene()
+    call = b'{"index":0,"id":"\\ud800","function":{"name":"f","arguments":"{}"}}'
+    event = b'data: {"choices":[{"index":"0","delta":{"tool_calls":[%b]},"finish_reason":"tool_calls"}]}\n\n'
+    scene.watch(scene.restore([user("go")]).exchange, [event % call])
+    assert scene.records() == []
+    assert "forwarded but not recorded: the answer holds what is no UTF-8" in caplog.text
