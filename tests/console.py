@@ -6,6 +6,7 @@ loopback, and the CA to trust there. `exec` starts its own proxy, so nothing els
 
 import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -150,8 +151,14 @@ def wait_until_closed(port: int, seconds: float = SECONDS) -> None:
 
 
 def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, and that no connection gets for its own end meanwhile (as those that the
+    system chooses may).
+    """
     with contextlib.ExitStack() as open_together:
-        listening = [
-            open_together.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [each.getsockname()[1] for each in listening]
+        found: list[int] = []
+        while len(found) < count:
+            port = random.SystemRandom().randrange(10_000, 32_000)
+            with contextlib.suppress(OSError):
+                open_together.enter_context(socket.create_server(("127.0.0.1", port)))
+                found.append(port)
+        return found

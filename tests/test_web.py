@@ -6,7 +6,6 @@ Without a Chromium (or tmux) these tests are skipped; `.ci/run` installs them wh
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import pytest
 
 from tests.browser import Browser, find_chromium
 from tests.conftest import StartProxy
+from tests.console import free_ports
 from tests.people import script_four_turns, through
 from tests.provider.simulator import DEEPSEEK, Simulator
 from tests.proxy import ADDON, Proxy
@@ -36,12 +36,6 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
         yield browser
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 def options(**values: object) -> list[str]:
     return [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
 
@@ -49,7 +43,7 @@ def options(**values: object) -> list[str]:
 @pytest.fixture
 def web(provider: Simulator, tmp_path: Path) -> Iterator[tuple[Proxy, str]]:
     """A mitmweb with the addon, and the address of its page."""
-    port = free_port()
+    (port,) = free_ports(1)
     columns = [part for name in ("icon", "path", "status", "comment") for part in options(web_columns=name)]
     given = options(web_open_browser="false", web_password=PASSWORD, web_port=port)
     proxy = Proxy(provider, tmp_path / "home", *given, *columns, program="mitmweb")
