@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasoning_fix import providers
-from reasoning_fix.dialects import messages
+from reasoning_fix.dialects import message_answers, messages
 from reasoning_fix.dialects.splice import SpliceError
-from reasoning_fix.dialects.wire import AnswerError, NotChatError
+from reasoning_fix.dialects.wire import Answered, AnswerError, NotChatError
 from reasoning_fix.matching import Opened
 from reasoning_fix.turns import Call, Other, Turn
 from tests.scenes import Message, Scene
@@ -319,7 +319,7 @@ def as_stream(*events: bytes) -> bytes:
     return b"".join(b"event: x\ndata: %b\n\n" % payload for payload in events)
 
 
-def folded(*payloads: bytes) -> messages.Answered:
+def folded(*payloads: bytes) -> Answered:
     folder = messages.folder(False)
     answers = [answer for payload in payloads for answer in folder.feed(payload)]
     answers += folder.end(complete=False)
@@ -539,7 +539,7 @@ def test_half_a_character_stays_out_of_a_thought_and_is_replaced_in_text() -> No
 
 
 def test_a_turn_over_the_limit_is_given_up() -> None:
-    folder = messages.AnswerFolder(limit=100)
+    folder = message_answers.AnswerFolder(limit=100)
     with pytest.raises(AnswerError):
         for payload in streamed(think("R" * 100)):
             folder.feed(payload)
@@ -547,7 +547,7 @@ def test_a_turn_over_the_limit_is_given_up() -> None:
 
 def test_what_events_wrap_fragments_in_does_not_count() -> None:
     wrapped = b'{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"},"x":"%b"}'
-    folder = messages.AnswerFolder(limit=10_000)
+    folder = message_answers.AnswerFolder(limit=10_000)
     for payload in [BEGIN, start(0, text("")), *[wrapped % (b"-" * 1000)] * 100]:
         folder.feed(payload)
     assert folder.end(complete=False)[0].turn == Turn("a" * 100)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasoning_fix import providers
-from reasoning_fix.dialects import responses
+from reasoning_fix.dialects import response_answers, responses
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import Answered, AnswerError, KeptByServer, NotChatError
 from reasoning_fix.matching import Opened
@@ -542,7 +542,7 @@ def test_half_a_character_stays_out_of_a_thought_and_is_replaced_in_text() -> No
 
 
 def test_a_turn_over_the_limit_is_given_up() -> None:
-    folder = responses.AnswerFolder(limit=100)
+    folder = response_answers.AnswerFolder(limit=100)
     with pytest.raises(AnswerError):
         for payload in streamed(reason("R" * 100)):
             folder.feed(payload)

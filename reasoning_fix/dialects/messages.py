@@ -11,16 +11,16 @@ from collections.abc import Mapping
 import msgspec
 
 from reasoning_fix.dialects import values
+from reasoning_fix.dialects.message_answers import FIELD, AnswerFolder
+from reasoning_fix.dialects.message_blocks import THINKING, Block, layout_of, turn_of
 from reasoning_fix.dialects.splice import Written, members, set_items, set_members, with_history
 from reasoning_fix.dialects.values import Unreadable, encoded, is_filled, opaque, opened, string
-from reasoning_fix.dialects.wire import Answered, AnswerError, Change, NotChatError, Request
+from reasoning_fix.dialects.wire import Change, NotChatError, Request
 from reasoning_fix.providers import Provider
-from reasoning_fix.turns import Call, Other, Turn
+from reasoning_fix.turns import Other, Turn
 
 Raw = msgspec.Raw
 HISTORY = "messages"
-FIELD = "blocks"
-_THINKING = ("thinking", "redacted_thinking")
 # Claude Code puts notes of its own, which change from request to request, into text blocks like this one.
 _REMINDER = re.compile(r"\s*(<system-reminder>(?:(?!</system-reminder>).)*</system-reminder>\s*)+", re.DOTALL)
 
@@ -113,8 +113,8 @@ def _read_turn(content: Raw) -> tuple[Turn, bytes]:
     text = string(content)
     if text is not None:
         return Turn(text), b""
-    parts = [_Block(opened(raw), raw) for raw in values.items(content)]
-    return _turn(parts), _layout(parts) if any(part.thinks for part in parts) else b""
+    parts = [Block(opened(raw), raw) for raw in values.items(content)]
+    return turn_of(parts), layout_of(parts) if any(part.thinks for part in parts) else b""
 
 
 def _read_others(message: _Message) -> list[Other | None]:
@@ -219,7 +219,7 @@ def _with_blocks(message: bytes, value: bytes | None) -> bytes:
 
 
 def _thinks(raw: bytes) -> bool:
-    return string(opened(raw).get("type")) in _THINKING
+    return string(opened(raw).get("type")) in THINKING
 
 
 def tagged(request: Request, index: int, whole: str) -> dict[str, bytes]:
@@ -254,18 +254,7 @@ def texts(field: str, value: bytes) -> list[str] | None:
 
 def completed(field: str, sent: bytes, recorded: bytes) -> bytes | None:
     """The recorded blocks, where a client dropped some of them, or their signatures, and kept the others."""
-    mine = [opened(raw) for raw in values.blocks(sent)]
-    theirs = [opened(raw) for raw in values.blocks(recorded)]
-    if list(map(_said, mine)) == list(map(_said, theirs)):
-        return None
-    at = 0
-    for block in filter(_says_something, mine):
-        while at < len(theirs) and not _is_same(block, theirs[at]):
-            at += 1
-        if at == len(theirs):
-            return None
-        at += 1
-    return recorded
+    return values.completed(sent, recorded, _said, _says_something, _is_same)
 
 
 def _said(block: dict[str, Raw]) -> tuple[str, ...]:
@@ -303,76 +292,6 @@ def tidy(field: str, value: bytes) -> bytes:
 # ---- Answers -----------------------------------------------------------------------------------------------
 
 
-class _Delta(msgspec.Struct):
-    text: str | None = None
-    thinking: str | None = None
-    signature: str | None = None
-    partial_json: str | None = None
-    stop_reason: str | None = None
-
-
-class _Event(msgspec.Struct):
-    type: str = ""
-    index: int | None = None
-    content_block: Raw = Raw(b"null")
-    delta: _Delta | None = None
-    content: Raw = Raw(b"null")
-    error: Raw = Raw(b"null")
-
-
-_decode_event = msgspec.json.Decoder(_Event).decode
-
-
-class _Block:
-    """One content block: its members as they came, and what deltas added to its texts."""
-
-    def __init__(self, start: dict[str, Raw], raw: bytes) -> None:
-        self.members = start
-        self.raw = raw
-        self.kind = string(start.get("type")) or ""
-        self.added: dict[str, list[str]] = {}
-
-    @property
-    def thinks(self) -> bool:
-        return self.kind in _THINKING
-
-    def add(self, name: str, fragment: str) -> None:
-        self.added.setdefault(name, []).append(fragment)
-
-    def text(self, name: str) -> str:
-        return (string(self.members.get(name)) or "") + "".join(self.added.get(name, ()))
-
-    def arguments(self) -> str:
-        written = values.joined("".join(self.added.get("partial_json", ())))
-        if written.strip():
-            return written
-        return bytes(self.members.get("input", b"")).decode("utf-8", "replace")
-
-    def written(self) -> bytes:
-        if not self.added:
-            return self.raw
-        texts = {name: Raw(encoded(self.text(name))) for name in self.added}
-        return values.closed(self.members | texts)
-
-
-def _turn(parts: list[_Block]) -> Turn:
-    """What blocks make visible."""
-    said: list[str] = []
-    calls: list[Call] = []
-    for part in parts:
-        if part.kind == "text":
-            said.append(part.text("text"))
-        elif part.kind in ("tool_use", "server_tool_use"):
-            calls.append(Call(part.text("id"), part.text("name"), part.arguments()))
-        elif not part.thinks:
-            said.append(values.constant(part.raw))
-    return Turn(values.joined("".join(said)), tuple(calls))
-
-
-def _layout(parts: list[_Block]) -> bytes:
-    return values.layout([part.written() if part.thinks else None for part in parts])
-
-
 def may_end(events: bytes) -> bool:
     """Whether there is more than deltas of blocks: message_delta, message_stop, or [DONE] of some relays."""
     return b"message" in events or b"[DONE]" in events or b"\\u00" in events
@@ -381,107 +300,3 @@ def may_end(events: bytes) -> bool:
 def folder(snapshots: bool) -> "AnswerFolder":
     """A reader for one answer."""
     return AnswerFolder()
-
-
-class AnswerFolder:
-    """Folds the events of one answer. `limit` bounds the bytes kept, about."""
-
-    def __init__(self, limit: int = 16 * 1024 * 1024) -> None:
-        self._limit = limit
-        self._size = 0
-        self._parts: dict[int, _Block] = {}
-        self._begun = False
-        self._handed_out = False
-
-    def feed(self, payload: bytes) -> list[Answered]:
-        """Take one event or a whole answer. The turn is finished where its stop reason comes."""
-        event = _read_event(payload)
-        if event.type != "content_block_delta":
-            self._grow(len(payload))
-        if event.type == "error" or bytes(event.error) != b"null":
-            raise AnswerError("the answer carries an error")
-        match event.type:
-            case "message":
-                for index, raw in enumerate(values.items(event.content)):
-                    self._parts[index] = _Block(opened(raw), raw)
-                self._begun = True
-                return self._finished()
-            case "message_start":
-                self._begun = True
-            case "content_block_start":
-                self._begun = True
-                raw = bytes(event.content_block)
-                self._parts[self._at(event, begins=True)] = _Block(opened(raw), raw)
-            case "content_block_delta" if event.delta is not None:
-                self._add(self._at(event), event.delta)
-            case "message_delta" if event.delta is not None and event.delta.stop_reason:
-                return self._finished()
-            case "message_stop" if self._begun:
-                return self._finished()
-        return []
-
-    def seen(self) -> list[bytes]:
-        """The content blocks as far as they came: for people to look at.
-
-        The input of a call that came in deltas is its `partial_json`.
-        """
-        return [self._parts[index].written() for index in sorted(self._parts)]
-
-    def end(self, complete: bool) -> list[Answered]:
-        """The turn, where it was not handed out yet."""
-        return self._finished(complete) if self._begun else []
-
-    def _grow(self, size: int) -> None:
-        self._size += size
-        if self._size > self._limit:
-            raise AnswerError(f"a turn is longer than {self._limit} bytes")
-
-    def _at(self, event: _Event, begins: bool = False) -> int:
-        """Which block an event is about: without an index, the last one, or a new one."""
-        if event.index is not None:
-            return event.index
-        return len(self._parts) if begins else max(len(self._parts) - 1, 0)
-
-    def _add(self, index: int, delta: _Delta) -> None:
-        part = self._parts.get(index)
-        if part is None:
-            kind = "thinking" if delta.thinking is not None else "text"
-            raw = b'{"type":"%b"}' % kind.encode()
-            part = self._parts[index] = _Block(opened(raw), raw)
-        for name in ("text", "thinking", "signature", "partial_json"):
-            fragment: str | None = getattr(delta, name)
-            if fragment is not None:
-                self._grow(len(fragment) + values.PER_FRAGMENT)
-                part.add(name, fragment)
-
-    def _finished(self, complete: bool = True) -> list[Answered]:
-        if self._handed_out:
-            return []
-        self._handed_out = True
-        parts = [self._parts[index] for index in sorted(self._parts)]
-        thoughts = {FIELD: _layout(parts)} if any(part.thinks for part in parts) else {}
-        return [Answered(_turn(parts), thoughts, complete)]
-
-
-def _read_event(payload: bytes) -> _Event:
-    try:
-        return _decode_event(payload)
-    except Unreadable:
-        pass
-    said = payload.strip()
-    if not said:
-        return _Event("other")
-    if said == b"[DONE]":
-        return _Event("message_stop")
-    event = values.loose(payload)
-    kind, index, delta = str(event.get("type")), event.get("index"), event.get("delta")
-    kept = {
-        name: part
-        for name, part in (delta.items() if isinstance(delta, dict) else ())
-        if name in _Delta.__struct_fields__ and isinstance(part, str)
-    }
-    if kept and kind in ("content_block_delta", "message_delta"):
-        return _Event(kind, index if isinstance(index, int) else None, delta=_Delta(**kept))
-    if kind in ("message", "content_block_start", "content_block_delta", "error") or event.get("error"):
-        raise AnswerError("an event that cannot be read")
-    return _Event("other")

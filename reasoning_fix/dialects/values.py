@@ -6,7 +6,7 @@ visible blocks. The layout of two merged turns is one after the other.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -152,3 +152,38 @@ def loose(payload: bytes) -> dict[str, object]:
     if not isinstance(value, dict):
         raise AnswerError("an event that is no object")
     return value
+
+
+def completed(
+    sent: bytes,
+    recorded: bytes,
+    said: Callable[[dict[str, Raw]], object],
+    says_something: Callable[[dict[str, Raw]], bool],
+    is_same: Callable[[dict[str, Raw], dict[str, Raw]], bool],
+) -> bytes | None:
+    """The recorded layout, where a client dropped some of its blocks, or a part of them, and kept the others.
+
+    None where it dropped nothing, or sent what is not in it, or in another order. `is_same` says of a block
+    that was sent and a recorded one whether they are the same, be it without some of its parts.
+    """
+    mine, theirs = ([opened(raw) for raw in blocks(layout)] for layout in (sent, recorded))
+    if list(map(said, mine)) == list(map(said, theirs)):
+        return None
+    left = iter(theirs)
+    if all(any(is_same(block, other) for other in left) for block in filter(says_something, mine)):
+        return recorded
+    return None
+
+
+class Bound:
+    """How much of an answer may be kept, in bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept = 0
+
+    def keep(self, size: int) -> None:
+        """So much more is kept. Raises AnswerError where that is too much."""
+        self._kept += size
+        if self._kept > self._limit:
+            raise AnswerError(f"a turn is longer than {self._limit} bytes")

@@ -11,7 +11,7 @@ from functools import partial
 
 import msgspec
 
-from reasoning_fix.dialects import chat_answers, messages, responses
+from reasoning_fix.dialects import chat_answers, message_answers, response_answers
 from reasoning_fix.dialects.wire import Answered, AnswerError
 from reasoning_fix.inspection.parts import (
     LONGEST,
@@ -141,8 +141,8 @@ class _Fold:
     def __init__(self, dialect: str, snapshots: bool, limit: int) -> None:
         # Text fragments that were escaped take more characters than bytes at no time.
         self._chat = chat_answers.AnswerFolder(snapshots, limit) if dialect == "chat_completions" else None
-        self._messages = messages.AnswerFolder(limit) if dialect == "messages" else None
-        self._responses = responses.AnswerFolder(limit) if dialect == "responses" else None
+        self._messages = message_answers.AnswerFolder(limit) if dialect == "messages" else None
+        self._responses = response_answers.AnswerFolder(limit) if dialect == "responses" else None
 
     def take(self, payload: bytes) -> None:
         for folder in (self._chat, self._messages, self._responses):
