@@ -11,7 +11,7 @@ import msgspec
 
 from reasoning_fix.dialects.splice import Written, item_ends, members
 from reasoning_fix.dialects.wire import Change, Dialect, Request
-from reasoning_fix.matching import BY_ID, Matching, Verdict
+from reasoning_fix.matching.verdicts import BY_ID, Matching, Verdict
 from reasoning_fix.remembering import Circumstances, Memory, Point, Start, Turned
 from reasoning_fix.turns import History, Slot
 

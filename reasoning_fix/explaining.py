@@ -15,12 +15,12 @@ from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import NotChatError
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import Lesson, Lessons
-from reasoning_fix.matching import Conversation, Lookup, Matching
+from reasoning_fix.matching.verdicts import Matched
 from reasoning_fix.providers import Table
 from reasoning_fix.reporting import Report, Treated
 from reasoning_fix.restoring import Caller, Restored, restore
 from reasoning_fix.store import Record, Store
-from reasoning_fix.turns import NONE, Fingerprints, History, Slot, Turn, visible
+from reasoning_fix.turns import NONE, Slot, Turn, visible
 
 LINE_LENGTH = 60
 # Of many candidates the ones with the most evidence are told.
@@ -141,20 +141,12 @@ class Earlier:
         return [record for record in records if record.created < self._time]
 
 
-class _Seen(msgspec.Struct):
-    history: History
-    marks: Fingerprints
-    lookup: Lookup
-    conversation: Conversation
-    matching: Matching
-
-
 class _Watcher:
     """Keeps what the matcher says while it works."""
 
     def __init__(self) -> None:
         self.ties: dict[int, list[Tie]] = {}
-        self.seen: _Seen | None = None
+        self.seen: Matched | None = None
 
     def tied(self, position: int, records: Sequence[Record], by: str, chosen: Record | None) -> None:
         tie = Tie(len(records), by, chosen is not None)
@@ -162,15 +154,8 @@ class _Watcher:
         if tie not in known:
             known.append(tie)
 
-    def matched(
-        self,
-        history: History,
-        marks: Fingerprints,
-        lookup: Lookup,
-        conversation: Conversation,
-        matching: Matching,
-    ) -> None:
-        self.seen = _Seen(history, marks, lookup, conversation, matching)
+    def matched(self, matched: Matched) -> None:
+        self.seen = matched
 
 
 def explain(
@@ -230,7 +215,7 @@ class _Explainer:
     def __init__(
         self,
         watcher: _Watcher,
-        seen: _Seen,
+        seen: Matched,
         caller: Caller,
         table: Table,
         store: Store,

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from reasoning_fix.matching import Opened
+from reasoning_fix.matching.verdicts import Opened
 from reasoning_fix.providers import Provider
 from reasoning_fix.store import Record, Store
 from reasoning_fix.store.sealing import Scope, SealError

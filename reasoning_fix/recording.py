@@ -13,7 +13,7 @@ import msgspec
 
 from reasoning_fix.dialects.wire import Answered, AnswerError, Dialect, NotChatError
 from reasoning_fix.health import counts
-from reasoning_fix.matching import Conversation, Opened
+from reasoning_fix.matching.verdicts import Conversation, Opened
 from reasoning_fix.providers import Table
 from reasoning_fix.store import Record, Store
 from reasoning_fix.store.sealing import Scope

@@ -2,7 +2,7 @@
 
 Strategy: clients send the whole history every time, and it grows at its end. Of each of the latest requests
 the bytes of its history are kept, as they came and as they were sent on, with *points* in it up to which all
-turns are settled (matching.py): what stands there is known, and nothing that follows can change it. A request
+turns are settled (matching/): what stands there is known, and nothing that follows can change it. A request
 whose history begins with the same bytes up to such a point begins there: one comparison of memory, and then
 work for what is new only. Points lie before the last turns, since clients alter the newest messages
 (`cache_control` moves on), and further apart before that, for edits.
@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from reasoning_fix.fallback import Policy
-from reasoning_fix.matching import Last
+from reasoning_fix.matching.verdicts import Last
 from reasoning_fix.provider_rows import Endpoint
 from reasoning_fix.providers import Provider, Table
 from reasoning_fix.store import Record

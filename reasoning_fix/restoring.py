@@ -17,7 +17,8 @@ from reasoning_fix.dialects.wire import Answered, Change, Request, parameter
 from reasoning_fix.fallback import Settings, Wishes
 from reasoning_fix.lessons import Lesson, Lessons
 from reasoning_fix.looking_up import ScopedLookup
-from reasoning_fix.matching import Contradiction, Conversation, Matching, Observer, match
+from reasoning_fix.matching import match
+from reasoning_fix.matching.verdicts import Contradiction, Conversation, Matching, Observer
 from reasoning_fix.provider_rows import Endpoint
 from reasoning_fix.providers import Provider, Table
 from reasoning_fix.recording import Exchange, Rest, make_record, nobody, now, thought_of

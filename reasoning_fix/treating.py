@@ -11,7 +11,7 @@ from reasoning_fix import fallback
 from reasoning_fix.dialects.wire import Change, Dialect, Request
 from reasoning_fix.fallback import Policy, Wishes
 from reasoning_fix.looking_up import ScopedLookup
-from reasoning_fix.matching import Verdict
+from reasoning_fix.matching.verdicts import Verdict
 from reasoning_fix.providers import Provider, Table
 from reasoning_fix.reporting import Report
 from reasoning_fix.turns import Fingerprints, Slot, Turn

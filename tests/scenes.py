@@ -10,7 +10,7 @@ import msgspec
 from reasoning_fix import providers
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import Lesson, Lessons
-from reasoning_fix.matching import Opened
+from reasoning_fix.matching.verdicts import Opened
 from reasoning_fix.recording import Exchange, learn, record_answer
 from reasoning_fix.remembering import Memory
 from reasoning_fix.restoring import Caller, Remembering, Restored, restore

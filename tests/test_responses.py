@@ -15,7 +15,7 @@ from reasoning_fix import providers
 from reasoning_fix.dialects import response_answers, responses
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import Answered, AnswerError, KeptByServer, NotChatError
-from reasoning_fix.matching import Opened
+from reasoning_fix.matching.verdicts import Opened
 from reasoning_fix.turns import Call, Other, Turn
 from tests.scenes import Scene
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reasoning_fix.dialects import DIALECTS
-from reasoning_fix.matching import Opened
+from reasoning_fix.matching.verdicts import Opened
 from reasoning_fix.recording import Exchange
 from reasoning_fix.streams.events import EventReader
 from reasoning_fix.tapping import Tap

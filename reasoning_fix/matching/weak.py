@@ -1,0 +1,121 @@
+"""Evidence without a context: neighbours that agree, or a turn that is like no other."""
+
+from collections.abc import Sequence
+
+from reasoning_fix.matching.board import Board
+from reasoning_fix.matching.ties import age, choose
+from reasoning_fix.matching.verdicts import BY_NEIGHBOUR, BY_TURN, Verdict
+from reasoning_fix.store import Record
+from reasoning_fix.turns import Slot
+
+# A turn together with the message before it must say this much (characters) before the pair is evidence:
+# "ok" / "Done." is said in every conversation.
+_NEIGHBOUR_WEIGHT = 16
+# A turn alone must say this much before it is distinctive without any other evidence.
+_DISTINCTIVE_TEXT = 40
+_DISTINCTIVE_CALL = 24
+
+
+def match_neighbours(board: Board) -> bool:
+    """Same turn, and the recorded turn before or after it agrees, or the message just before it."""
+    candidates = [
+        [r for r in board.by_turn.get(slot.turn, ()) if r.key not in board.used and not _vetoed(board, r)]
+        if board.verdicts[position] is None
+        else []
+        for position, slot in enumerate(board.slots)
+    ]
+    backward = _chain(board, candidates, range(len(board.slots)), -1)
+    forward = _chain(board, candidates, range(len(board.slots) - 1, -1, -1), 1)
+    found = False
+    for position, slot in enumerate(board.slots):
+        records = [r for r in candidates[position] if r.key not in board.used]
+        if not records:
+            continue
+        length = {r.key: backward[position].get(r.key, 0) + forward[position].get(r.key, 0) for r in records}
+        longest = max(length.values())
+        if longest:
+            best = [r for r in records if length[r.key] == longest]
+        else:
+            best = [r for r in records if same_neighbour(board, r, slot)]
+        record = choose(board, best, position, newest=False)
+        if record:
+            board.settle(position, Verdict((record,), BY_NEIGHBOUR))
+            found = True
+    return found
+
+
+def _chain(
+    board: Board, candidates: list[list[Record]], order: Sequence[int], step: int
+) -> list[dict[bytes, int]]:
+    """How many turns in a row, in one direction, agree with each candidate by who was whose parent."""
+    lengths: list[dict[bytes, int]] = [{} for _ in board.slots]
+    for position in order:
+        if not 0 <= (neighbour := position + step) < len(board.slots):
+            continue
+        settled = board.record(neighbour)
+        near = [settled] if settled else candidates[neighbour]
+        bonus = len(board.slots) if settled else 1
+        # How far it goes on from a neighbour, by the key that links it.
+        reach: dict[bytes, int] = {}
+        for other in near:
+            link = other.key if step < 0 else other.parent
+            if link:
+                reach[link] = max(reach.get(link, 0), bonus + lengths[neighbour].get(other.key, 0))
+        for record in candidates[position]:
+            length = reach.get(record.parent if step < 0 else record.key)
+            if length is not None:
+                lengths[position][record.key] = length
+    return lengths
+
+
+def same_neighbour(board: Board, record: Record, slot: Slot) -> bool:
+    return (
+        bool(slot.before)
+        and record.before == slot.before
+        and slot.weight + slot.before_weight >= _NEIGHBOUR_WEIGHT
+    )
+
+
+def match_distinctive(board: Board) -> bool:
+    found = False
+    for position, slot in enumerate(board.slots):
+        if board.verdicts[position] is not None or not _is_distinctive(slot):
+            continue
+        all_records = [r for r in board.by_turn.get(slot.turn, ()) if not _vetoed(board, r)]
+        if not all_records or len({r.thought for r in all_records}) > 1:
+            continue
+        unused = [r for r in all_records if r.key not in board.used]
+        if unused and not _other_ids(board, newest := max(unused, key=age), slot):
+            board.settle(position, Verdict((newest,), BY_TURN))
+            found = True
+    return found
+
+
+def _vetoed(board: Board, record: Record) -> bool:
+    """Weak evidence does not reach from one conversation, by its own header, into another."""
+    mine = board.conversation.session
+    return bool(mine and record.session and record.session != mine)
+
+
+def _other_ids(board: Board, record: Record, slot: Slot) -> bool:
+    """Ids of the same make that differ: the same call, made in another turn."""
+    if slot.counted_ids or not slot.ids:
+        return False
+    opened = board.lookup.open(record)
+    if opened is None or len(opened.ids) != len(slot.ids):
+        return False
+    return any(
+        theirs != mine and _make(theirs) == _make(mine)
+        for theirs, mine in zip(opened.ids, slot.ids, strict=True)
+    )
+
+
+def _is_distinctive(slot: Slot) -> bool:
+    if slot.calls:
+        return slot.weight >= _DISTINCTIVE_CALL
+    return slot.weight >= _DISTINCTIVE_TEXT
+
+
+def _make(call_id: str) -> tuple[int, str]:
+    head, separator, _ = call_id.rpartition("_")
+    return len(call_id), head + separator
