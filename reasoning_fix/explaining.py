@@ -167,7 +167,6 @@ def explain(
     lessons: Lessons,
     *,
     taught: Sequence[Lesson] = (),
-    only_demanded: bool = False,
 ) -> tuple[Explanation, Restored | None]:
     """Restore a request and say why each turn was treated as it was; None where it cannot be restored."""
     told = Explanation(caller.host, caller.provider.name, caller.endpoint.dialect, "", "", "")
@@ -181,7 +180,6 @@ def explain(
             wishes,
             lessons,
             taught=taught,
-            only_demanded=only_demanded,
             observer=watcher,
         )
     except (NotChatError, SpliceError) as reason:
