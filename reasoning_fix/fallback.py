@@ -144,6 +144,16 @@ def off_by(found: Policy, parameters: Mapping[str, msgspec.Raw]) -> OffSwitch | 
     return None
 
 
+def ignored(table: Table, lessons: Sequence[Lesson], parameters: Mapping[str, msgspec.Raw]) -> bool:
+    """Whether a request has a switch that its model was seen to ignore."""
+    names = {lesson.detail for lesson in lessons if lesson.means == "ignores_switch"}
+    return bool(names) and any(
+        parameter(parameters, switch.path) == switch.value
+        for switch in table.off_switches
+        if switch.name in names
+    )
+
+
 def is_to_be_off(wishes: Wishes, model: str) -> bool:
     """Whether the person wants thinking turned off for this model, whatever the request says."""
     return bool(wishes.disable) and re.search(wishes.disable, model, re.IGNORECASE) is not None

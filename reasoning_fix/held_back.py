@@ -6,6 +6,8 @@ mitmproxy sends nothing of a streamed body after that hook. So its stream layer 
 through the hook by which an addon chooses layers.
 """
 
+from mitmproxy import ctx
+from mitmproxy.addons.next_layer import NextLayer as NextLayerAddon
 from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.commands import Command
 from mitmproxy.proxy.layer import NextLayer
@@ -20,11 +22,19 @@ class HeldBack:
     """The addon that has streams sent by a layer that can wait."""
 
     def next_layer(self, nextlayer: NextLayer) -> None:
+        # Scripts are asked before mitmproxy's own addon, which leaves alone what was chosen already.
+        if nextlayer.layer is None and (usual := _mitmproxys_own()) is not None:
+            usual.next_layer(nextlayer)
         chosen: layer.Layer | None = nextlayer.layer
         while chosen is not None:
             if type(chosen) is HttpLayer:
                 chosen.__class__ = _HttpLayer
             chosen = getattr(chosen, "child_layer", None)
+
+
+def _mitmproxys_own() -> NextLayerAddon | None:
+    found = ctx.master.addons.get("nextlayer")  # type: ignore[no-untyped-call]
+    return found if isinstance(found, NextLayerAddon) else None
 
 
 class _HttpLayer(HttpLayer):

@@ -28,6 +28,7 @@ class Notes(msgspec.Struct):
 
     Times are in milliseconds since the epoch, 0 where not known; `before_turns` and `before_settings` are
     what was changed, as it came; `turns` and their statuses as in a report; `changed` are parameters.
+    `remarks` are a report's.
     `refused` is what its refusal meant, and `tried` how many of the lessons, the last ones, its repair tried.
     `as_sent`: the request of this flow is the client's own again. `only_demanded` stands in older notes.
     """
@@ -49,6 +50,7 @@ class Notes(msgspec.Struct):
     wishes: tuple[str, str, bool] | None = None
     lessons: list[tuple[str, str]] = []
     tried: int | None = None
+    remarks: list[str] = []
     as_sent: bool = False
     before_turns: list[tuple[int, list[_Member]]] | None = None
     before_settings: list[_Member] | None = None
@@ -107,6 +109,7 @@ def written(
         asked=report.asked,
         refused=refused,
         tried=tried,
+        remarks=list(report.remarks),
         wishes=(wishes.mode, wishes.disable, wishes.split),
         lessons=[(lesson.means, lesson.detail) for lesson in report.lessons],
     )

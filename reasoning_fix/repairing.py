@@ -13,6 +13,7 @@ from mitmproxy.addons.clientplayback import ReplayHandler
 
 from reasoning_fix import background, notes, refusals, retrying
 from reasoning_fix.lessons import Lessons
+from reasoning_fix.provider_rows import Means
 from reasoning_fix.providers import Table
 from reasoning_fix.recording import Exchange
 from reasoning_fix.reporting import Report
@@ -28,10 +29,10 @@ _WORDS = {
     "tool_choice": "a forced tool not allowed while thinking",
     "always_thinks": "thinking cannot be turned off",
     "too_long": "too long",
-    "signature": "a signature that was put back",
-    "item_id": "an id that was put back",
-    "sealed": "sealed reasoning that was put back",
-    "block": "reasoning that was put back",
+    "signature": "its signature",
+    "item_id": "its id",
+    "sealed": "its sealed part",
+    "block": "as it stood",
 }
 
 
@@ -89,12 +90,18 @@ async def repair(
     flow.request.content = attempt.body
     return Repaired(
         attempt.restored.report,
-        f"refused: {_WORDS[refusal.means]}; repaired and sent again",
+        _reason(refusal.means),
         refusal.means,
         attempt.restored.exchange,
         len(attempt.tried),
         taught,
     )
+
+
+def _reason(means: Means) -> str:
+    if means in retrying.OURS:
+        return f"put back, refused ({_WORDS[means]}), sent again without it"
+    return f"refused: {_WORDS[means]}; repaired and sent again"
 
 
 def _is_answer(response: http.Response, table: Table) -> bool:

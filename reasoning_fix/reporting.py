@@ -29,9 +29,9 @@ class Report(msgspec.Struct):
     `demanded` are the changed turns that the provider would have refused as they came; `client` says what the
     client did with reasoning that is known to have been there: kept, blanked or dropped it. `pieces` are
     further pieces of split turns that got a blank, `gave_way` turns whose own reasoning the provider cannot
-    read. `switch` is the one by which the request turns thinking off itself, "" where it does not.
-    `asked` is when, in milliseconds since the epoch: what was recorded later was not known then. `lessons`
-    are those that applied, `before` is what was changed, as the client sent it.
+    read. `switch` is the one by which the request turns thinking off itself, "" where it does not; `remarks`
+    are what else a person should know. `asked` is when, in milliseconds since the epoch: what was recorded
+    later was not known then. `lessons` are those that applied, `before` is what was changed, as it came.
     """
 
     model: str = ""
@@ -55,6 +55,7 @@ class Report(msgspec.Struct):
     settings: tuple[str, ...] = ()
     asked: int = 0
     lessons: tuple[Lesson, ...] = ()
+    remarks: tuple[str, ...] = ()
     before: Before | None = None
 
     def copy(self) -> "Report":
@@ -93,7 +94,7 @@ class Report(msgspec.Struct):
             parts.append("turned thinking off")
         if self.settings:
             parts.append(f"changed {', '.join(self.settings)}")
-        return "; ".join(parts) or f"restored 0 of {self.wanted} turns"
+        return "; ".join((*(parts or [f"restored 0 of {self.wanted} turns"]), *self.remarks))
 
 
 def _pieces(count: int) -> str:

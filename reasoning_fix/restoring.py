@@ -161,6 +161,8 @@ class _Restoration:
         treats = not is_off and not self.policy.is_refused
         self.report.thinking_off = is_off
         self.report.switch = self.switch.name if self.switch is not None else ""
+        if fallback.ignored(self.table, self.report.lessons, request.parameters):
+            self.report.remarks += ("thinking is on: its last answer carried reasoning",)
         exchange = self._exchange()
         going = self._continuation(treats)
         if going is not None and not whole:
@@ -198,6 +200,7 @@ class _Restoration:
         mine = self.report
         report.model, report.family, report.thinking_off = mine.model, mine.family, mine.thinking_off
         report.asked, report.lessons, report.switch = mine.asked, mine.lessons, mine.switch
+        report.remarks = mine.remarks
         return report
 
     def _known(self, family: str) -> list[Lesson]:

@@ -35,6 +35,7 @@ _LESS: dict[Means, tuple[Means, ...]] = {
     "sealed": ("sealed", "block"),
     "block": ("block",),
 }
+OURS = tuple(_LESS)
 # A message or item that a refusal names: `messages.3.content.0`, `input[2]`, `at position 1`.
 _PLACE = re.compile(
     r"(?:messages|input)\W{1,2}(\d{1,6})\b|(?:position|message index|message at index) (\d{1,6})\b"

@@ -293,6 +293,8 @@ class Treatment:
     def _fill(self, said: Slot, own: dict[str, bytes], context: bytes) -> dict[str, bytes]:
         if self._wishes.mode == fallback.NOTHING or not self._demanded(said):
             return {}
+        if self._policy.puts_nothing_back and not self._policy.strict:
+            return {}
         name, value = self._placeholder(self._policy.placeholder, said, context)
         if name in own and self._accepts(name, own[name]):
             return {}
