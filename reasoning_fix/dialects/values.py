@@ -48,6 +48,13 @@ def joined(text: str, errors: str = "replace") -> str:
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", errors)
 
 
+def spelled(start: str, added: str) -> str:
+    """A text that began with `start` and went on in fragments, which some relays begin over."""
+    if added.startswith(start):
+        return added
+    return start if start.startswith(added) else start + added
+
+
 def encoded(text: str) -> bytes:
     """A text as a JSON string. Raises AnswerError for half a character."""
     try:
