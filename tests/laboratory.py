@@ -366,7 +366,7 @@ class Lab:
             Lessons(path).forget()
 
     def behaves(self, *rules: Rule) -> None:
-        """The provider refuses by the first of these rules that applies, and else says what is asked of it."""
+        """The provider refuses by the first of these rules that applies."""
         self.servers.rules = rules
 
     def talk(self, place: Place, streamed: bool, key: str = "", **members: Any) -> Talk:
