@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.corporate import Corporate
+from tests.laboratory import Lab, Servers
 from tests.provider.simulator import Simulator
 from tests.proxy import Proxy
 
@@ -63,6 +64,27 @@ def start_proxy(_simulator: Simulator, tmp_path: Path) -> Iterator[StartProxy]:
             return proxy
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def _servers() -> Iterator[Servers]:
+    servers = Servers()
+    yield servers
+    servers.close()
+
+
+@pytest.fixture(scope="session")
+def _lab(_servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    lab = Lab(_servers, tmp_path_factory.mktemp("laboratory"))
+    yield lab
+    lab.stop()
+
+
+@pytest.fixture
+def lab(_lab: Lab) -> Lab:
+    """The proxy that the scenarios share, which has been taught nothing."""
+    _lab.begin()
+    return _lab
 
 
 @pytest.fixture
