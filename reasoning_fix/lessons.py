@@ -32,6 +32,8 @@ TURN_OFF = "off"
 # What answers teach: that thinking was on whatever a switch said, and that thoughts have white space at their
 # ends, which clients may trim. And what a refused repair teaches: that it was tried.
 type About = Means | Literal["ignores_switch", "padded", "tried"]
+# These are about one model alone, which a family may share its name with.
+_OF_ONE_MODEL = ("ignores_switch", "padded")
 # Of these, several may hold side by side.
 _SIDE_BY_SIDE = ("forbidden", "parameter", "ignores_switch", "tried")
 
@@ -93,8 +95,8 @@ class Lessons:
         self._foreign: list[msgspec.Raw] = []
         self._told = False
 
-    def about(self, host: str, dialect: str, *families: str) -> list[Lesson]:
-        """What is known about a model there, by its own name or its family's."""
+    def about(self, host: str, dialect: str, family: str, model: str = "") -> list[Lesson]:
+        """What is known about a model there, by its own name and its family's."""
         self._refresh()
         if not self._known:
             return []
@@ -103,7 +105,7 @@ class Lessons:
             for lesson in self._known.values()
             if lesson.host == host
             and lesson.dialect == dialect
-            and lesson.family in families
+            and (lesson.family == model or (lesson.family == family and lesson.means not in _OF_ONE_MODEL))
             and self._holds(lesson)
         ]
 
@@ -124,7 +126,7 @@ class Lessons:
         """Keep what an answer taught about a model, if it is not known: this costs little where it is."""
         if len(model) > LONGEST_MODEL_NAME:
             return
-        known = self.about(host, dialect, model)
+        known = self.about(host, dialect, model, model)
         if not any((lesson.means, lesson.detail) == (means, detail) for lesson in known):
             lesson = Lesson(host, dialect, model, means, detail)
             self.learn(lesson)

@@ -18,7 +18,7 @@ from reasoning_fix.fallback import Settings, Wishes
 from reasoning_fix.lessons import Lesson, Lessons
 from reasoning_fix.looking_up import ScopedLookup
 from reasoning_fix.matching import match
-from reasoning_fix.matching.verdicts import Contradiction, Conversation, Matching, Observer
+from reasoning_fix.matching.verdicts import Contradiction, Conversation, Last, Matching, Observer
 from reasoning_fix.provider_rows import Endpoint, OffSwitch
 from reasoning_fix.providers import NEUTRAL, Provider, Table
 from reasoning_fix.recording import Exchange, Rest, make_record, nobody, now, thought_of
@@ -94,6 +94,10 @@ def restore(
         return restoration().run()
     except Contradiction:
         return restoration().run(whole=True)
+
+
+def _recognised(matching: Matching) -> set[bytes]:
+    return {record.key for verdict in matching.verdicts if verdict for record in verdict.records}
 
 
 def conversation_of(body: bytes, caller: Caller) -> str:
@@ -231,9 +235,10 @@ class _Restoration:
         start = None if going is None else going.start
         if start is not None:
             self._go_on(start)
-        history = self._read(start)
         last = None if start is None else start.last
-        matching = match(history, self.marks, self.lookup, self.conversation, last, self.observer)
+        history, matching = self._matched(start, last)
+        if cuts := self._cuts(history, matching):
+            history, matching = self._parted(start, last, cuts, history, matching)
         self._place(exchange, matching, history)
         changes = self._changes(treats, going, history, matching)
         if treats:
@@ -248,6 +253,46 @@ class _Restoration:
         if not changes:
             return None, False
         return self.dialect.write_request(self.request, changes, {}), False
+
+    def _matched(
+        self, start: Start[Report, Known | None] | None, last: Last | None
+    ) -> tuple[History, Matching]:
+        history = self._read(start)
+        return history, match(history, self.marks, self.lookup, self.conversation, last, self.observer)
+
+    def _cuts(self, history: History, matching: Matching) -> frozenset[int]:
+        """Where turns may begin that stand side by side in what was read as one, and is none on record."""
+        uncertain = [
+            slot.index
+            for slot, verdict in zip(history.slots, matching.verdicts, strict=True)
+            if verdict is None or verdict.records[0].turn != slot.turn
+        ]
+        return frozenset(self.dialect.joints(self.request, uncertain))
+
+    def _parted(
+        self,
+        start: Start[Report, Known | None] | None,
+        last: Last | None,
+        cuts: frozenset[int],
+        history: History,
+        matching: Matching,
+    ) -> tuple[History, Matching]:
+        """The history with turns parted that stand side by side, where more of them are recognised so."""
+        self.request.cuts = cuts
+        parted, found = self._matched(start, last)
+        known = [verdict.records[-1].key if verdict else None for verdict in found.verdicts]
+        begins = [self.dialect.position(self.request, slot.index) for slot in parted.slots]
+        # What is not recognised by itself belongs to what follows.
+        self.request.cuts = frozenset(
+            begin
+            for position, begin in enumerate(begins)
+            if begin in cuts and known[position - 1] is not None and known[position] != known[position - 1]
+        )
+        parted, found = self._matched(start, last)
+        if len(_recognised(found)) <= len(_recognised(matching)):
+            self.request.cuts = frozenset()
+            return self._matched(start, last)
+        return parted, found
 
     def _go_on(self, start: Start[Report, Known | None]) -> None:
         """Take over what was done up to the point where this request begins."""
@@ -311,8 +356,9 @@ class _Restoration:
             return None
 
     def _read(self, start: Start[Report, Known | None] | None) -> History:
-        """What the request says after the point where it begins."""
+        """What the request says after the point where it begins; once more, where it was read before."""
         request = self.request
+        request.messages, request.own, request.spans = [], {}, {}
         self.dialect.read_history(request)
         if start is not None and start.point.systems:
             request.system = "\n".join((*start.point.systems, *request.systems.values()))

@@ -20,7 +20,7 @@ from reasoning_fix.dialects.wire import NotChatError, Request
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import TURN_OFF, About, Lesson, Lessons
 from reasoning_fix.provider_rows import Means
-from reasoning_fix.providers import LONGEST_MODEL_NAME, Table
+from reasoning_fix.providers import LONGEST_MODEL_NAME, NEUTRAL, Table
 from reasoning_fix.recording import Exchange
 from reasoning_fix.refusals import Recognised
 from reasoning_fix.restoring import Caller, Remembering, Restored, conversation_of, restore
@@ -157,9 +157,16 @@ def _ideas(
             yield (_lesson(sent, "too_long", conversation=conversation),)
         case "signature" | "item_id" | "sealed" | "block" if _is_about_us(refusal.means, said, sent):
             for means in _LESS[refusal.means]:
-                yield (_lesson(sent, means),)
+                # Claude refuses a block without its signature as well.
+                if means != "signature" or _takes_unsigned(sent):
+                    yield (_lesson(sent, means),)
         case _:
             pass
+
+
+def _takes_unsigned(sent: Sent) -> bool:
+    """Whether a model is one whose thoughts go back as plain text: no rule knows those that seal theirs."""
+    return sent.caller.provider.rule(sent.restored.report.model, sent.caller.endpoint.dialect) is not NEUTRAL
 
 
 def _against_missing(sent: Sent, table: Table, conversation: str) -> Iterator[tuple[Lesson, ...]]:
@@ -226,7 +233,7 @@ def _is_about_us(means: Means, said: str, sent: Sent) -> bool:
     ours, theirs = put.members(members, put.values), put.members(members, put.foreign)
     if not ours:
         return False
-    if any(text in said for text in ours):
+    if any(text in said for text in (*ours, *put.members(("id",), put.values))):
         return True
     return bool(named) or not (theirs or _names_an_id(said))
 

@@ -5,7 +5,7 @@ providers' own (providers.toml). Every message is opened on its own, so that one
 others: it then counts as an opaque message and is carried over as it came.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -134,6 +134,11 @@ def write_request(
 ) -> bytes:
     """The body with reasoning set in some turns and members at its top. Raises SpliceError."""
     return with_history(request.body, request.parameters, HISTORY, settings, write_history(request, changes))
+
+
+def joints(request: Request, indices: Sequence[int]) -> list[int]:
+    """Every turn is a message of its own."""
+    return []
 
 
 def position(request: Request, index: int) -> int:

@@ -6,7 +6,7 @@ dialect is `blocks`: a layout (values.py) of the thinking blocks as the provider
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -187,6 +187,11 @@ def write_request(
 ) -> bytes:
     """The body with reasoning set in some turns and members at its top. Raises SpliceError."""
     return with_history(request.body, request.parameters, HISTORY, settings, write_history(request, changes))
+
+
+def joints(request: Request, indices: Sequence[int]) -> list[int]:
+    """Every turn is a message of its own."""
+    return []
 
 
 def position(request: Request, index: int) -> int:

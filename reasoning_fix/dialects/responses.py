@@ -6,7 +6,7 @@ messages, calls. The one reasoning field of this dialect is `items`: a layout (v
 items as the provider said them.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -94,6 +94,8 @@ def read_history(request: Request) -> None:
         if item.kind == "item_reference":
             raise KeptByServer("the server keeps items of this conversation itself (item_reference)")
         if item.role == "assistant":
+            if place in request.cuts:
+                _close(request, run)
             run.append((place, item))
             continue
         _close(request, run)
@@ -137,6 +139,28 @@ def write_request(
 ) -> bytes:
     """The body with reasoning set in some turns and members at its top. Raises SpliceError."""
     return with_history(request.body, request.parameters, HISTORY, settings, write_history(request, changes))
+
+
+def joints(request: Request, indices: Sequence[int]) -> list[int]:
+    """Between messages, and between a message and calls: with the reasoning that stands before either."""
+    spans = [span for index in indices if len(span := request.spans[index]) > 1]
+    raws = values.items(request.array) if spans else []
+    return [place for span in spans for place in _joints(raws, span)]
+
+
+def _joints(raws: Sequence[bytes], span: Sequence[int]) -> list[int]:
+    found: list[int] = []
+    begin, last = None, ""
+    for place in span:
+        item = Item(raws[place])
+        if item.thinks:
+            begin = place if begin is None else begin
+            continue
+        kind = "message" if item.kind == "message" else "call"
+        if last and (last, kind) != ("call", "call"):
+            found.append(place if begin is None else begin)
+        begin, last = None, kind
+    return found
 
 
 def position(request: Request, index: int) -> int:

@@ -6,7 +6,7 @@ a Responses turn. What a field's value looks like is its dialect's business; the
 stores and hands back bytes.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -40,7 +40,8 @@ class Request(msgspec.Struct):
     `messages` has one entry per turn or other message, None for system messages. By index in it: `systems`
     holds the texts of system messages, where `system` is made of these; `own` the reasoning fields that a
     client sent; `spans` the positions of a turn in the array (where they are not its index); `in_parts` the
-    content of chat turns that is a list, `null_content` those without any. `continued` is the index of a last
+    content of chat turns that is a list, `null_content` those without any. `cuts` are positions in the array
+    at which a turn begins although nothing was said before it. `continued` is the index of a last
     assistant message that the model is asked to continue, or None; `parameters` the body's members.
     """
 
@@ -58,6 +59,7 @@ class Request(msgspec.Struct):
     in_parts: dict[int, bytes] = {}
     spans: dict[int, tuple[int, ...]] = {}
     null_content: set[int] = set()
+    cuts: frozenset[int] = frozenset()
     continued: int | None = None
 
 
@@ -115,6 +117,9 @@ class Dialect(Protocol):
         self, request: Request, changes: Mapping[int, Change], settings: Mapping[str, bytes | None]
     ) -> bytes:
         """The body with reasoning set in some turns and members at its top. Raises SpliceError."""
+
+    def joints(self, request: Request, indices: Sequence[int]) -> list[int]:
+        """Where in the array these turns may each be several that stand side by side (see `Request.cuts`)."""
 
     def position(self, request: Request, index: int) -> int:
         """Where in the array the turn with this index begins."""

@@ -167,7 +167,7 @@ class Board:
 
 
 def _rests(text: str) -> list[str]:
-    """What may be left of a text without a thought that a client put before it: its last paragraphs, or none."""
+    """What may be left of a text without a thought that a client put before it: its last lines, or none."""
     if not LONG_THOUGHT < len(text) <= _LONGEST_WITH_THOUGHT:
         return []
     rests, end = [""], len(text)

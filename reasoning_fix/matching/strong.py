@@ -103,7 +103,7 @@ def by_altered_turn(board: Board, position: int, slot: Slot) -> Verdict | None:
 
 
 def _is_written_out(board: Board, record: Record, slot: Slot) -> bool:
-    """Whether the calls of a turn stand in a text, with their ids (smolagents: "Calling tools:" and a list)."""
+    """Whether the calls of a turn stand in a text, with their ids: smolagents writes them out."""
     if slot.calls or not record.calls:
         return False
     opened = board.lookup.open(record)
