@@ -1,7 +1,8 @@
 """A conversation begun with another model goes on: what its client brings and nobody here can read gives way.
 
 Sealed, foreign and empty values give way to what is on record, else to a placeholder, once the provider says
-that a thought is missing; thinking stays on. Words of the client's own are kept, where the provider reads them.
+that a thought is missing; thinking stays on. Words of the client's own are kept, where the provider reads
+them.
 """
 
 import json

@@ -120,8 +120,8 @@ CASES = {
         _thoughts,
         refusal(
             "messages.1.content.0: Invalid `signature` in `thinking` block. The block is bound to a "
-            "different conversation. Remove the block, or set `thinking.block_binding.prefix_mismatch_behavior` to "
-            '"drop_block".'
+            "different conversation. Remove the block, or set "
+            '`thinking.block_binding.prefix_mismatch_behavior` to "drop_block".'
         ),
     ),
     "Claude at another gateway": Case(
