@@ -34,6 +34,8 @@ from tests.wires import CHAT, MESSAGES, RESPONSES, Entry, Found, Said, Wire
 DONE = Said(text="Done.")
 # A request that reached the provider as the client sent it.
 NOTHING = (b"", b"")
+# Whoever holds a stream back so long holds it back for good.
+_LONGEST_SECONDS = 5.0
 _number = itertools.count(1)
 
 
@@ -218,6 +220,7 @@ class Servers:
         self.rules: Sequence[Rule] = ()
         self.script: deque[Said | Answer] = deque()
         self.field = ""
+        self.waited_in_vain = False
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -280,7 +283,8 @@ class Servers:
         writer.write(head(answer.status, [*headers, ("transfer-encoding", "chunked")]))
         for number, data in enumerate(answer.chunks):
             if number == 1 and answer.gate is not None:
-                await self._loop.run_in_executor(None, answer.gate.wait, 10)
+                opened = await self._loop.run_in_executor(None, answer.gate.wait, _LONGEST_SECONDS)
+                self.waited_in_vain = not opened
             writer.write(chunk(data))
             await writer.drain()
         writer.write(b"0\r\n\r\n")
@@ -373,15 +377,18 @@ class Lab:
         return Talk(self, place, streamed, key or f"sk-lab-{next(_number):032d}", members)
 
     def post(self, place: Place, body: bytes, key: str) -> Seen:
+        response = self.open(place, body, key)
+        return Seen(response.status, response.read())
+
+    def open(self, place: Place, body: bytes, key: str) -> http.client.HTTPResponse:
+        """An answer of which only the head was read."""
         connection = self._connections.get(place.host)
         if connection is None:
-            connection = self._connections[place.host] = open_connection(
-                self.proxy, place.host, self._trusted
-            )
+            connection = open_connection(self.proxy, place.host, self._trusted)
+            self._connections[place.host] = connection
         credential = {"x-api-key": key} if place.wire is MESSAGES else {"authorization": f"Bearer {key}"}
         connection.request("POST", place.path, body, {"content-type": "application/json", **credential})
-        response = connection.getresponse()
-        return Seen(response.status, response.read())
+        return connection.getresponse()
 
     def restart(self) -> None:
         """Another process in the same home: what was recorded and learned is all it knows."""

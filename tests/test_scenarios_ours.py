@@ -92,7 +92,8 @@ CASES = {
         _signed,
         _seals,
         refusal(
-            "messages.1.content.0.signature: malformed encrypted reasoning content: invalid base64url encoding"
+            "messages.1.content.0.signature: malformed encrypted reasoning content: "
+            "invalid base64url encoding"
         ),
         kept=True,
     ),
@@ -118,9 +119,9 @@ CASES = {
         _claude,
         _thoughts,
         refusal(
-            "messages.1.content.0: Invalid `signature` in `thinking` block. The block is bound to a different "
-            "conversation. Remove the block, or set `thinking.block_binding.prefix_mismatch_behavior` to "
-            '"drop_block".'
+            "messages.1.content.0: Invalid `signature` in `thinking` block. The block is bound to a "
+            "different conversation. Remove the block, or set "
+            '`thinking.block_binding.prefix_mismatch_behavior` to "drop_block".'
         ),
     ),
     "Claude at another gateway": Case(
@@ -141,8 +142,8 @@ CASES = {
         _gpt,
         _item_ids,
         relayed(
-            f"Item with id '{ITEM}' not found. Items are not persisted when `store` is set to false. Try again "
-            "with `store` set to true, or remove this item from your input.",
+            f"Item with id '{ITEM}' not found. Items are not persisted when `store` is set to false. Try "
+            "again with `store` set to true, or remove this item from your input.",
             404,
         ),
     ),

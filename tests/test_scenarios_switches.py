@@ -39,7 +39,8 @@ ENABLED: Switch = {"reasoning": {"enabled": False}}
 EFFORT: Switch = {"reasoning": {"effort": "none"}}
 REASONING_EFFORT: Switch = {"reasoning_effort": "none"}
 
-# Not the switch of these endpoints: https://github.com/musistudio/claude-code-router sends `reasoning` to all.
+# Not the switch of these endpoints. To all of them https://github.com/musistudio/claude-code-router sends
+# `reasoning`.
 FOREIGN = [
     (DEEPSEEK, ENABLE),
     (DEEPSEEK, TEMPLATE),
