@@ -231,7 +231,7 @@ class _Explainer:
         self.store = store
         self.slots = seen.history.slots
         self.messages = DIALECTS[caller.endpoint.dialect].read_request(body).messages
-        self.rule = caller.provider.rule(report.model, caller.endpoint.dialect)
+        self.rule = caller.provider.rule_at(caller.endpoint, report.model)
         self.policy = fallback.policy(table, caller.endpoint, self.rule, wishes, report.lessons)
         self.records = [
             verdict.records[-1] if verdict is not None else None for verdict in seen.matching.verdicts

@@ -12,6 +12,7 @@ type ReasoningField = Literal["reasoning_content", "reasoning", "reasoning_detai
 type Writes = Literal["as_received", "first"]
 type Dialect = Literal["chat_completions", "messages", "responses"]
 type NullContent = Literal["allowed", "with_calls", "never"]
+type Summary = Literal["as_received", "always", "never"]
 type Thinks = Literal["yes", "no"]
 type Means = Literal["missing", "forbidden", "parameter", "tool_choice", "always_thinks", "too_long"]
 
@@ -66,13 +67,14 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Paths (a regular expression for the whole path, without query) that speak one dialect.
 
     `off` names the switch that turns thinking off there, unless a rule names another one; `split` is the
-    parameter that asks for reasoning apart from the content.
+    parameter that asks for reasoning apart from the content; `forbidden`: reasoning of all models is refused.
     """
 
     path: str = ".*/chat/completions"
     dialect: Dialect = "chat_completions"
     off: str = ""
     split: str = ""
+    forbidden: bool = False
     source: str = ""
 
 
@@ -92,6 +94,7 @@ class ProviderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reads: tuple[ReasoningField, ...] = get_args(ReasoningField.__value__)
     writes: Writes = "as_received"
     null_content: NullContent = "allowed"
+    summary: Summary = "as_received"
     rule: tuple[Rule, ...] = ()
     maker: bool = False
     source: str = ""

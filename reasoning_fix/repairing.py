@@ -165,7 +165,7 @@ def _ideas(refusal: Recognised, sent: Sent, table: Table) -> Iterator[tuple[Less
 
     match refusal.means:
         case "missing" if sent.wishes.mode != fallback.NOTHING:
-            rule = sent.caller.provider.rule(report.model, sent.caller.endpoint.dialect)
+            rule = sent.caller.provider.rule_at(sent.caller.endpoint, report.model)
             if sent.wishes.mode == fallback.DISABLE:
                 yield lesson(fallback.TURN_OFF)
             # Where a placeholder was in what was refused, it may itself be what was refused.

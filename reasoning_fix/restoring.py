@@ -128,7 +128,7 @@ class _Restoration:
         self.dialect = DIALECTS[caller.endpoint.dialect]
         self.marks = Fingerprints(caller.scope.fingerprint_key)
         self.lookup = ScopedLookup(store, caller.scope, caller.issuer, caller.provider, request.model)
-        rule = caller.provider.rule(request.model, caller.endpoint.dialect)
+        rule = caller.provider.rule_at(caller.endpoint, request.model)
         family = rule.name or request.model
         known = (*lessons.about(caller.host, caller.endpoint.dialect, family), *taught)
         self.policy = fallback.policy(table, caller.endpoint, rule, wishes, known)
