@@ -229,7 +229,7 @@ class _Explainer:
         self.store = store
         self.slots = seen.history.slots
         self.messages = DIALECTS[caller.endpoint.dialect].read_request(body).messages
-        self.rule = caller.provider.rule(report.model, caller.endpoint.dialect)
+        self.rule = caller.provider.rule_at(caller.endpoint, report.model)
         self.policy = fallback.policy(table, caller.endpoint, self.rule, wishes, report.lessons)
         # Messages that have the thought of their turn.
         self.holders = {turn.index for turn in report.turns if turn.status in ("restored", "sent")}

@@ -135,9 +135,10 @@ class _Restoration:
         self.dialect = DIALECTS[caller.endpoint.dialect]
         self.marks = Fingerprints(caller.scope.fingerprint_key)
         self.lookup = ScopedLookup(store, caller.scope, caller.issuer, caller.provider, request.model)
-        rule = caller.provider.rule(request.model, caller.endpoint.dialect)
+        rule = caller.provider.rule_at(caller.endpoint, request.model)
         # What is learned is about one model, unless the table says that it is one of a family.
-        family = request.model if rule is NEUTRAL else rule.name or request.model
+        is_known = caller.provider.rule(request.model, caller.endpoint.dialect) is not NEUTRAL
+        family = (rule.name if is_known else "") or request.model
         self.lessons = lessons
         known = (*self._known(family), *taught)
         self.policy = fallback.policy(table, caller.endpoint, rule, wishes, known)

@@ -280,7 +280,8 @@ def test_prefix_message_is_left_alone() -> None:
     [
         ("api.deepseek.com", "deepseek-flash", True, [" ", " "]),
         ("api.deepseek.com", "deepseek-flash", False, [..., ...]),
-        ("api.deepseek.com", "deepseek-reasoner", True, [..., ...]),
+        ("api.deepseek.com", "deepseek-reasoner", True, [" ", " "]),
+        ("api.deepseek.com", "deepseek-r1", True, [..., ...]),
         ("api.moonshot.ai", "kimi-k2.6", True, [" ", ...]),
         ("api.moonshot.ai", "kimi-k2.7-code", True, [" ", " "]),
         ("api.moonshot.ai", "moonshot-v1-8k", True, [..., ...]),

@@ -195,6 +195,11 @@ def stand_in(field: str, text: str) -> bytes | None:
     return None if field == "reasoning_details" else msgspec.json.encode(text)
 
 
+def fitted(provider: Provider, value: bytes) -> bytes:
+    """There is one form only on this wire."""
+    return value
+
+
 def texts(field: str, value: bytes) -> list[str] | None:
     """The text of a field; None where it holds something else than text."""
     if field == "reasoning_details":

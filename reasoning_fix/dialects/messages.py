@@ -249,6 +249,11 @@ def stand_in(field: str, text: str) -> bytes | None:
     return b'[{"type":"thinking","thinking":%b}]' % encoded(text)
 
 
+def fitted(provider: Provider, value: bytes) -> bytes:
+    """There is one form only on this wire."""
+    return value
+
+
 def texts(field: str, value: bytes) -> list[str] | None:
     """The thoughts in the blocks; None where one is redacted or has nothing but its signature."""
     found: list[str] = []

@@ -7,6 +7,7 @@ items as the provider said them.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -17,6 +18,7 @@ from reasoning_fix.dialects.response_items import Item, layout_of, thoughts, tur
 from reasoning_fix.dialects.splice import Written, set_items, with_history
 from reasoning_fix.dialects.values import Unreadable, encoded, is_filled, opened, string
 from reasoning_fix.dialects.wire import Change, KeptByServer, NotChatError, Request
+from reasoning_fix.provider_rows import Summary
 from reasoning_fix.providers import Provider
 from reasoning_fix.turns import Other
 
@@ -185,6 +187,23 @@ def stand_in(field: str, text: str) -> bytes | None:
     """A reasoning item with plain text, which is what DeepSeek checks; nobody issued it, so it has no id."""
     part = b'{"type":"reasoning_text","text":%b}' % encoded(text)
     return b'[{"type":"reasoning","summary":[],"content":[%b]}]' % part
+
+
+def fitted(provider: Provider, value: bytes) -> bytes:
+    """Items with the `summary` that the provider demands, or without the one that it would read as well."""
+    if provider.summary == "as_received":
+        return value
+    return values.mapped(value, partial(_summarized, provider.summary))
+
+
+def _summarized(summary: Summary, raw: bytes) -> bytes:
+    item = opened(raw)
+    if summary == "always" and "summary" not in item:
+        return values.closed({**item, "summary": b"[]"})
+    # A thought that stands nowhere else stays.
+    if summary == "never" and "summary" in item and (thoughts(item, ("content",)) or not thoughts(item)):
+        return values.closed({name: member for name, member in item.items() if name != "summary"})
+    return raw
 
 
 def texts(field: str, value: bytes) -> list[str] | None:

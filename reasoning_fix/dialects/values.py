@@ -129,6 +129,11 @@ def blocks(value: bytes) -> list[bytes]:
     return [item for item in items(value) if item[:1] == b"{"]
 
 
+def mapped(value: bytes, how: Callable[[bytes], bytes]) -> bytes:
+    """A layout with every reasoning block in it put through `how`."""
+    return b"[%b]" % b",".join(how(item) if item[:1] == b"{" else item for item in items(value))
+
+
 def places(value: bytes, visible: int) -> dict[int, list[bytes]]:
     """Which blocks of a layout go before which visible block (by position).
 

@@ -139,6 +139,9 @@ class Dialect(Protocol):
     def stand_in(self, field: str, text: str) -> bytes | None:
         """A placeholder as the value of a field; None where the field cannot carry one."""
 
+    def fitted(self, provider: Provider, value: bytes) -> bytes:
+        """A value of ours in the form in which this provider takes it."""
+
     def texts(self, field: str, value: bytes) -> list[str] | None:
         """The reasoning texts in a value; None where it holds reasoning that is no plain text."""
 
