@@ -13,7 +13,8 @@ class Treated(msgspec.Struct, frozen=True, gc=False):
 
     `index` counts the turns and other messages as read; `status` is sent (the client brought its reasoning),
     restored, filled, empty (on record as having had none), part (of a turn whose reasoning is at another
-    piece), left out, or absent. `recorded` is in milliseconds since the epoch, 0 where it is not on record.
+    piece), left out, odd (it could not be changed without doubt), or absent. `recorded` is in milliseconds
+    since the epoch, 0 where it is not on record.
     """
 
     index: int
@@ -28,7 +29,8 @@ class Report(msgspec.Struct):
     `demanded` are the changed turns that the provider would have refused as they came; `client` says what the
     client did with reasoning that is known to have been there: kept, blanked or dropped it.
     `asked` is when, in milliseconds since the epoch: what was recorded later was not known then. `lessons`
-    are those that applied, `before` is what was changed, as the client sent it.
+    are those that applied, `before` is what was changed, as the client sent it. `odd` counts messages that
+    could not be read as they are, by what is odd about them.
     """
 
     model: str = ""
@@ -49,6 +51,7 @@ class Report(msgspec.Struct):
     asked: int = 0
     lessons: tuple[Lesson, ...] = ()
     before: Before | None = None
+    odd: Counter[str] = msgspec.field(default_factory=Counter)
 
     def copy(self) -> "Report":
         """What was counted of turns so far, and nothing else; it stays as it is when more is done."""
@@ -79,7 +82,12 @@ class Report(msgspec.Struct):
             parts.append("turned thinking off")
         if self.settings:
             parts.append(f"changed {', '.join(self.settings)}")
+        parts += [f"{_messages(count)} {what}" for what, count in sorted(self.odd.items())]
         return "; ".join(parts) or f"restored 0 of {self.wanted} turns"
+
+
+def _messages(count: int) -> str:
+    return "1 message" if count == 1 else f"{count} messages, each"
 
 
 def _turns(count: int) -> str:

@@ -14,6 +14,7 @@ import msgspec
 from reasoning_fix.dialects.splice import Written
 from reasoning_fix.providers import Provider
 from reasoning_fix.turns import Other, Turn
+from reasoning_fix.twins import loosely
 
 # The changes to one turn: a field's new value, or None where the field is to go.
 type Change = Mapping[str, bytes | None]
@@ -42,6 +43,9 @@ class Request(msgspec.Struct):
     client sent; `spans` the positions of a turn in the array (where they are not its index); `in_parts` the
     content of chat turns that is a list, `null_content` those without any. `continued` is the index of a last
     assistant message that the model is asked to continue, or None; `parameters` the body's members.
+
+    A message that cannot be read as it is, is read by its twin (twins.py), also its `own` fields: `as_came`
+    has the members of such turns as they came. By position in the array, `odd` says what is odd about it.
     """
 
     body: bytes
@@ -59,6 +63,13 @@ class Request(msgspec.Struct):
     spans: dict[int, tuple[int, ...]] = {}
     null_content: set[int] = set()
     continued: int | None = None
+    odd: dict[int, str] = {}
+    as_came: dict[int, dict[str, bytes]] = {}
+
+    def own_is_whole(self, index: int) -> bool:
+        """Whether the reasoning that came with a turn holds no half of a character."""
+        came = self.as_came.get(index, {})
+        return all(came.get(name, value) == value for name, value in self.own.get(index, {}).items())
 
 
 class Answered(msgspec.Struct, frozen=True, gc=False):
@@ -102,7 +113,7 @@ class Dialect(Protocol):
     def write_history(self, request: Request, changes: Mapping[int, Change]) -> Written:
         """The request's array with reasoning set in some turns; every other byte as it came.
 
-        Raises SpliceError where a repeated member name leaves doubt.
+        Raises LeftError where a repeated member name leaves doubt in some messages.
         """
 
     def write_request(
@@ -147,7 +158,7 @@ def parameter(parameters: Mapping[str, msgspec.Raw], path: tuple[str, ...]) -> o
     if raw is None:
         return None
     try:
-        value: object = msgspec.json.decode(raw)
+        value: object = loosely(msgspec.json.decode, raw)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
     for key in path[1:]:
