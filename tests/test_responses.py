@@ -171,7 +171,7 @@ IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
             [{"type": "compaction", "encrypted_content": "x", "id": "1"}],
             [Other("compaction", "", b'{"type":"compaction","encrypted_content":"x"}')],
         ),
-        ([7, "x", None], [Other("?", "", b"{}")] * 3),
+        ([7, "x", None], [Other("?", "", raw) for raw in (b"7", b'"x"', b"null")]),
     ],
 )
 def test_reading(given: object, expected: list[object] | None) -> None:
