@@ -25,6 +25,7 @@ class _Event(msgspec.Struct):
     output_index: int | None = None
     item: Raw = Raw(b"null")
     delta: str | None = None
+    text: str | None = None
     response: _Response | None = None
     object: str | None = None
     output: Raw = Raw(b"null")
@@ -45,12 +46,18 @@ _DELTAS = {
 }
 
 
+# Events that say again what came in deltas, or say it alone.
+_WHOLE_TEXTS = {"response.reasoning_text.done": "content", "response.reasoning_summary_text.done": "summary"}
+
+
 class AnswerFolder:
     """Folds the events of one answer. `limit` bounds the bytes kept, about."""
 
     def __init__(self, limit: int = 16 * 1024 * 1024) -> None:
         self._bound = Bound(limit)
         self._parts: dict[int, Item] = {}
+        # Where an item stands whose index another one has already: https://github.com/decolua/9router/issues/2611
+        self._moved: dict[int, int] = {}
         self._begun = False
         self._handed_out = False
 
@@ -61,11 +68,12 @@ class AnswerFolder:
             self._bound.keep(len(payload))
         match event.type:
             case "response.output_item.added":
-                self._put(self._at(event, begins=True), Item(bytes(event.item)), False)
+                self._put(self._begin(event), Item(bytes(event.item)), False)
             case "response.output_item.done":
+                item = Item(bytes(event.item))
                 last = self._parts.get(len(self._parts) - 1)
-                at = self._at(event, begins=last is None or last.done)
-                self._put(at, Item(bytes(event.item)), True)
+                begins = last is None or (last.done and not last.is_again(item))
+                self._put(self._at(event, begins=begins), item, True)
             case "response.completed" | "response.incomplete" if event.response is not None:
                 self._take(event.response.output)
                 return self._finished()
@@ -77,6 +85,10 @@ class AnswerFolder:
                 if event.status not in ("queued", "in_progress"):
                     self._take(event.output)
                     return self._finished()
+            case kind if kind in _WHOLE_TEXTS and event.text:
+                there, name = self._parts.get(self._at(event)), _WHOLE_TEXTS[kind]
+                if there is not None and there.lacks(name) and name not in there.added:
+                    self._add(self._at(event), name, event.text)
             case kind if kind in _DELTAS and event.delta is not None:
                 self._add(self._at(event), _DELTAS[kind], event.delta)
         return []
@@ -92,8 +104,19 @@ class AnswerFolder:
     def _at(self, event: _Event, begins: bool = False) -> int:
         """Which item an event is about: without an index, the last one, or a new one."""
         if event.output_index is not None:
-            return event.output_index
+            return self._moved.get(event.output_index, event.output_index)
         return len(self._parts) if begins else max(len(self._parts) - 1, 0)
+
+    def _begin(self, event: _Event) -> int:
+        """Where a new item goes: one that is there and done has its place."""
+        at = self._at(event, begins=True)
+        there = self._parts.get(at)
+        if there is None or not there.done or event.output_index is None:
+            return at
+        if there.is_again(Item(bytes(event.item))):
+            return at
+        self._moved[event.output_index] = len(self._parts)
+        return len(self._parts)
 
     def _put(self, index: int, item: Item, done: bool) -> None:
         self._begun = True

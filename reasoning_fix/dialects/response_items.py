@@ -89,6 +89,11 @@ class Item:
             return not thoughts(self.members, (name,))
         return not self._text(name)
 
+    def is_again(self, other: "Item") -> bool:
+        """Whether another item is this one, sent again."""
+        mine = string(self.members.get("id"))
+        return self.kind == other.kind and bool(mine) and mine == string(other.members.get("id"))
+
     def written(self) -> bytes:
         """A reasoning item as it came; one that was cut short, with the text that came so far."""
         parts: dict[str, bytes | Raw] = {}
