@@ -190,6 +190,72 @@ def test_a_server_of_ones_own(
     assert [request.verdicts for request in provider.asked("own")] == [["exact"] * n for n in range(4)]
 
 
+RAW = {
+    "chat": ("/chat/completions", b"messages", b'{"role": "assistant", "content": "It is dry and %b."}'),
+    "messages": (
+        "/anthropic/v1/messages", b"messages",
+        b'{"role": "assistant", "content": [{"type": "text", "text": "It is dry and %b."}]}'),
+    "responses": (
+        "/responses", b"input", b'{"type": "message", "role": "assistant", "content": '
+        b'[{"type": "output_text", "text": "It is dry and %b."}]}'),
+}  # fmt: skip
+BROKEN = {
+    "half a character": rb'{"role": "user", "content": "cut here: \ud83d"}',
+    "a character cut as bytes": b'{"role": "user", "content": "cut here: \xf0\x9f"}',
+    "null": b"null",
+    "deep nesting": b'{"role": "user", "content": "cut here", "x": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+}
+
+
+@pytest.mark.parametrize("dialect", RAW)
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_message_that_cannot_be_read_costs_no_turn(
+    proxy: Proxy, provider: Simulator, dialect: str, name: str
+) -> None:
+    """It came with the second question, and stays in every request from then on."""
+    path, member, said = RAW[dialect]
+    key = {"authorization": f"Bearer sk-broken-{dialect}-{name.replace(' ', '-')}"}
+    history = [b'{"role": "user", "content": "Is it %b, %b?"}' % (name.encode(), dialect.encode())]
+    thoughts = [f"The {word} thought." for word in ("first", "second", "third")]
+    # Each answer is written by hand, since not every request is one that the simulator can read.
+    for number, thought in enumerate(thoughts):
+        word = str(number).encode()
+        turn = said % word
+        answer = _answer(dialect, f"It is dry and {number}.", thought)
+        length = ("content-length", str(len(answer)))
+        provider.answer_raw(200, [("content-type", "application/json"), length], [answer])
+        body = b'{"model": "deepseek-flash", "tools": [], "%b": [%b]}' % (member, b", ".join(history))
+        status, _, _ = raw_post(proxy, "api.deepseek.com", path, body, key)
+        got = provider.requests[-1].body
+        assert (status, [one in got.decode("latin-1") for one in thoughts]) == (
+            200,
+            [n < number for n in range(3)],
+        )
+        # Every byte that came is in what went, in its order; nothing but thoughts came between.
+        left = iter(got)
+        assert all(byte in left for byte in body)
+        assert got.count(BROKEN[name]) == body.count(BROKEN[name]) == min(number, 1)
+        history += [
+            turn,
+            *([BROKEN[name]] if not number else []),
+            b'{"role": "user", "content": "And %b?"}' % word,
+        ]
+
+
+def _answer(dialect: str, text: str, thought: str) -> bytes:
+    if dialect == "chat":
+        message = {"role": "assistant", "content": text, "reasoning_content": thought}
+        return json.dumps({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}).encode()
+    if dialect == "messages":
+        thinks = {"type": "thinking", "thinking": thought, "signature": "s"}
+        whole = {"type": "message", "role": "assistant", "content": [thinks, {"type": "text", "text": text}]}
+        return json.dumps(whole | {"stop_reason": "end_turn"}).encode()
+    parts = [{"type": "reasoning_text", "text": thought}]
+    says = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
+    output = [{"type": "reasoning", "summary": [], "content": parts}, says]
+    return json.dumps({"object": "response", "status": "completed", "output": output}).encode()
+
+
 # ---- Messages ----------------------------------------------------------------------------------------------
 
 

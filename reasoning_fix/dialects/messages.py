@@ -170,7 +170,9 @@ def _read_turn(content: Raw) -> tuple[Turn, bytes]:
         # Neither a text nor blocks: all that it says is that it stays the same.
         return Turn(bytes(content).decode("utf-8", "replace")), b""
     parts = [Block(opened(raw), raw, said) for raw in values.items(content)]
-    return turn_of(parts), layout_of(parts) if any(part.thinks for part in parts) else b""
+    turn = turn_of(parts)
+    thoughts = [part.text("thinking") for part in parts if part.thinks]  # raises where one is no UTF-8
+    return turn, layout_of(parts) if thoughts else b""
 
 
 def _read_others(message: _Message) -> list[Other | None]:

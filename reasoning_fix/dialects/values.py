@@ -92,6 +92,12 @@ def encoded(text: str) -> bytes:
 def opened(raw: bytes | Raw) -> dict[str, Raw]:
     """The members of a JSON object; none where the value is none."""
     try:
+        return _decode_members(raw)
+    except msgspec.ValidationError:
+        return {}
+    except Unreadable:
+        pass
+    try:
         return loosely(_decode_members, raw)
     except Unreadable:
         return {}

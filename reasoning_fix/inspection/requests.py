@@ -233,12 +233,19 @@ def _kind(item: Members) -> str:
 def _role(item: Members) -> str:
     kind = _kind(item)
     if kind == "message":
-        return text(item.get("role")) or "assistant"
+        return text(item.get("role")) or _said_by(item)
     if kind == "reasoning" or kind.endswith("_call"):
         return "assistant"
     if not item:
         return "user"
     return "tool" if kind.endswith("_output") else kind or "?"
+
+
+def _said_by(item: Members) -> str:
+    """Whose a message without a role is, as the dialect reads it."""
+    content = item.get("content")
+    made = any(text(members(part).get("type")) in ("output_text", "refusal") for part in array(content))
+    return "assistant" if "role" not in item and (made or content in (None, [])) else "?"
 
 
 def _system(top: Members) -> list[Entry]:
