@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.laboratory import NOTHING, Demands, Lab, Place, Refuses, Rule, Talk, call, refusal
+from tests.laboratory import NOTHING, Lab, Talk
+from tests.strict import Demands, Place, Refuses, Rule, call, refusal
 from tests.wires import Said
 
 CHAT = [

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.laboratory import NOTHING, Asked, Demands, Lab, Place, Talk, call, thought
+from tests.laboratory import NOTHING, Lab, Talk
+from tests.strict import Asked, Demands, Place, call, thought
 from tests.wires import Entry, Said
 
 SIGNATURE = "EqQBcDLgYk7OoxMMmPgk4zqQ6H0ku42xMvwG8tIijxeQ4Iqz+Cx6YTJx0c7gUHAkloZPe5v/JOfCR+LWANo7"

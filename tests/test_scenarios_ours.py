@@ -9,13 +9,12 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from tests.laboratory import (
+from tests.laboratory import NOTHING, Lab
+from tests.strict import (
     DONE,
-    NOTHING,
     Answer,
     Asked,
     Demands,
-    Lab,
     Place,
     Refuses,
     Rule,

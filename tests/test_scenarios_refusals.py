@@ -1,4 +1,4 @@
-"""Refusals wherever they come: inside status 200, as the first event of a stream, under any status of a gateway.
+"""Refusals wherever they come: inside status 200, as the first event of a stream, under any status.
 
 Where a thought is missing, the request is repaired and sent again, and the client sees the good answer alone.
 What is not known passes untouched. A good stream is not held back for it.
@@ -10,21 +10,9 @@ import threading
 import msgspec
 import pytest
 
-from tests.laboratory import (
-    NOTHING,
-    Answer,
-    Demands,
-    Lab,
-    Place,
-    Refuses,
-    Rule,
-    call,
-    document,
-    refusal,
-    relayed,
-    thought,
-)
+from tests.laboratory import NOTHING, Lab
 from tests.provider.refusals import DEEPSEEK_MISSING, KIMI_MISSING
+from tests.strict import Answer, Demands, Place, Refuses, Rule, call, document, refusal, relayed, thought
 from tests.wires import Entry, Said
 
 OPENROUTER = Place("openrouter.ai", "/api/v1/chat/completions", "deepseek/deepseek-v4-pro", "reasoning")

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from tests.laboratory import Asked, Demands, Lab, Place, Rule, Talk, call, missing
+from tests.laboratory import Lab, Talk
+from tests.strict import Asked, Demands, Place, Rule, call, missing
 from tests.wires import Said
 
 # A repair for each: words, a blank, thinking turned off. More tries than these nobody needs.

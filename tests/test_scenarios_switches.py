@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.laboratory import NOTHING, Demands, Lab, Place, call, only_added
+from tests.laboratory import NOTHING, Lab, only_added
+from tests.strict import Demands, Place, call
 from tests.wires import Said
 
 type Switch = dict[str, Any]
