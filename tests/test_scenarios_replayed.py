@@ -42,7 +42,7 @@ class Case(msgspec.Struct, frozen=True):
     """`refused`: what the refusal names. `kept`: the thoughts on record go back.
 
     `own` are thoughts of the client that never were on record here. `sealed`: what was said under seal
-    goes back as well, without the number that its part has in a stream only. `untouched`: the last exchange is
+    goes back too, without the number that its part has in a stream only. `untouched`: the last exchange is
     of another model, whose request passes as it is.
     """
 
