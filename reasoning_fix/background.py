@@ -10,6 +10,9 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+# Bodies of more bytes than this are worked on in a thread, so that other traffic need not wait (1 MB takes 5
+# to 20 ms); handing one over takes 0.1 ms.
+LARGE = 256 * 1024
 _TURN_SECONDS = 0.0005
 
 _thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reasoning-fix large requests")
@@ -23,6 +26,11 @@ def begin[Result](work: Callable[[], Result]) -> "Future[Result]":
 async def done[Result](work: Callable[[], Result]) -> Result:
     """Have it done, and wait for it. Raises what it raises."""
     return await asyncio.wrap_future(begin(work))
+
+
+async def done_if_large[Result](work: Callable[[], Result], size: int) -> Result:
+    """Have work on a body of so many bytes done: at once where it is short, else as `done`."""
+    return await done(work) if size > LARGE else work()
 
 
 def _do[Result](work: Callable[[], Result]) -> Result:

@@ -167,7 +167,6 @@ def explain(
     lessons: Lessons,
     *,
     taught: Sequence[Lesson] = (),
-    only_demanded: bool = False,
 ) -> tuple[Explanation, Restored | None]:
     """Restore a request and say why each turn was treated as it was; None where it cannot be restored."""
     told = Explanation(caller.host, caller.provider.name, caller.endpoint.dialect, "", "", "")
@@ -181,7 +180,6 @@ def explain(
             wishes,
             lessons,
             taught=taught,
-            only_demanded=only_demanded,
             observer=watcher,
         )
     except (NotChatError, SpliceError) as reason:
@@ -233,6 +231,8 @@ class _Explainer:
         self.messages = DIALECTS[caller.endpoint.dialect].read_request(body).messages
         self.rule = caller.provider.rule(report.model, caller.endpoint.dialect)
         self.policy = fallback.policy(table, caller.endpoint, self.rule, wishes, report.lessons)
+        # Messages that have the thought of their turn.
+        self.holders = {turn.index for turn in report.turns if turn.status in ("restored", "sent")}
         self.records = [
             verdict.records[-1] if verdict is not None else None for verdict in seen.matching.verdicts
         ]
@@ -258,10 +258,10 @@ class _Explainer:
 
     def untouched(self, turns: list[Explained]) -> str:
         """Why the request went on as it came."""
-        if self.rule.forbidden:
+        if self.policy.is_refused:
             return f"the rule {self.rule.name!r} forbids reasoning in requests"
         if self.report.thinking_off:
-            return "thinking is off in this request"
+            return self._off()
         if not turns:
             return "the model has said nothing in it yet"
         statuses = {turn.status for turn in turns}
@@ -367,8 +367,12 @@ class _Explainer:
                     return "it is on record, but in no field that this provider takes"
                 return "it is on record as having had no reasoning"
             case "part":
-                return "it is a further piece of a turn whose reasoning stands in another piece"
+                return self._piece(position)
+            case "moved":
+                return "the client sends its reasoning where, or in a form that, this provider does not read"
             case "left out":
+                if self.policy.puts_nothing_back:
+                    return "it is on record, but what was put back here was refused"
                 return "it is on record, but the request is too long with what is not demanded"
             case "filled":
                 return (
@@ -376,14 +380,30 @@ class _Explainer:
                 )
             case "absent":
                 return f"{self._why_not(position, candidates, ties, foreign)}; {self._left(has_calls)}"
-        if self.rule.forbidden:
+        if self.policy.is_refused:
             return f"the rule {self.rule.name!r} forbids reasoning in requests"
-        return "thinking is off in this request"
+        return self._off()
+
+    def _off(self) -> str:
+        by = f" (switch {self.report.switch!r})" if self.report.switch else ""
+        return f"thinking is off in this request{by}"
+
+    def _piece(self, position: int) -> str:
+        """Where the thought of a piece of a split turn stands."""
+        mine = self.seen.matching.verdicts[position]
+        keys = {record.key for record in mine.records} if mine is not None else set()
+        holders = [
+            slot.index
+            for slot, verdict in zip(self.slots, self.seen.matching.verdicts, strict=True)
+            if verdict and not keys.isdisjoint(r.key for r in verdict.records) and slot.index in self.holders
+        ]
+        where = f"message {holders[0]}" if holders else "another piece"
+        return f"it is a piece of a split turn, whose reasoning stands in {where}"
 
     def _why_not(self, position: int, candidates: list[Candidate], ties: list[Tie], foreign: int) -> str:
         if verdict := self.seen.matching.verdicts[position]:
             if verdict.part:
-                return "it is a further piece of a turn whose reasoning stands in another piece"
+                return self._piece(position)
             return "it is on record, but in no field that this provider takes"
         if not candidates:
             if foreign:

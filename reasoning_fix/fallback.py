@@ -12,7 +12,7 @@ import msgspec
 
 from reasoning_fix.dialects.splice import set_members
 from reasoning_fix.dialects.wire import parameter
-from reasoning_fix.lessons import Lesson
+from reasoning_fix.lessons import TURN_OFF, Lesson
 from reasoning_fix.provider_rows import Endpoint, OffSwitch, Required, Rule
 from reasoning_fix.providers import TURN, Table
 
@@ -20,8 +20,6 @@ AUTO = "auto"
 DISABLE = "disable-thinking"
 NOTHING = "none"
 MODES = (AUTO, DISABLE, NOTHING)
-# A lesson that thinking must be turned off for a request, in place of what is missing.
-TURN_OFF = "off"
 
 type Settings = dict[str, bytes | None]
 
@@ -36,20 +34,32 @@ class Wishes(msgspec.Struct, frozen=True):
 
 
 class Policy(msgspec.Struct):
-    """How one request is treated. `forbidden` are fields never sent, `dropped` parameters left out."""
+    """How one request is treated.
+
+    `off` turns thinking off, `heeded` are the switches that do where the request has one. `is_refused`:
+    reasoning is never sent. `forbidden` are fields never sent, and with a dot members of their items;
+    `dropped` are parameters left out. `strict`: only reasoning that the provider can read counts as such.
+    Of what is put back, the parts in `without` are left out, or all of it (`puts_nothing_back`).
+    `only_demanded`: what is not demanded is left out. `padded`: thoughts have white space at their ends.
+    """
 
     rule: Rule
     off: OffSwitch | None
-    always_thinks: bool
+    heeded: tuple[OffSwitch, ...]
     required: Required
     placeholder: str | None
     known_empty: str | None
     refuses: tuple[str, ...]
-    strict: bool
-    forbidden: frozenset[str]
-    dropped: tuple[str, ...]
-    refuses_forced_tools: bool
-    must_turn_off: bool
+    is_refused: bool
+    strict: bool = False
+    forbidden: frozenset[str] = frozenset()
+    dropped: tuple[str, ...] = ()
+    without: frozenset[str] = frozenset()
+    puts_nothing_back: bool = False
+    only_demanded: bool = False
+    padded: bool = False
+    refuses_forced_tools: bool = False
+    must_turn_off: bool = False
 
     def demands(self, has_calls: bool, has_tools: bool) -> bool:
         """Whether a turn without reasoning is refused; `has_tools`: the request carries tools."""
@@ -75,33 +85,45 @@ def policy(table: Table, endpoint: Endpoint, rule: Rule, wishes: Wishes, lessons
     found = Policy(
         rule=rule,
         off=table.off_switch(endpoint, rule),
-        always_thinks=rule.off == "",
+        heeded=table.heeded(endpoint, rule),
         required=rule.required,
         placeholder=rule.placeholder,
         known_empty=rule.known_empty,
         refuses=rule.refuses,
-        strict=False,
-        forbidden=frozenset(),
-        dropped=(),
-        refuses_forced_tools=False,
-        must_turn_off=False,
+        is_refused=rule.forbidden,
     )
+    is_own = rule in table.user_rules
     for lesson in lessons:
         match lesson.means:
             case "always_thinks":
-                found.off, found.always_thinks = None, True
+                found.off, found.heeded = None, ()
+            case "ignores_switch":
+                found.heeded = tuple(switch for switch in found.heeded if switch.name != lesson.detail)
+                if found.off is not None and found.off.name == lesson.detail:
+                    found.off = None
             case "parameter":
                 found.dropped += (lesson.detail,)
             case "tool_choice":
                 found.refuses_forced_tools = True
-            case "forbidden" if rule not in table.user_rules:
+            case "forbidden" if not is_own:
                 found.forbidden |= {lesson.detail}
+            case "signature" | "item_id" | "sealed":
+                found.without |= {lesson.means}
+            case "block":
+                found.puts_nothing_back = True
+            case "too_long":
+                found.only_demanded = True
+            case "padded":
+                found.padded = True
             case "missing" if lesson.detail == TURN_OFF:
                 found.must_turn_off = True
-            case "missing" if rule not in table.user_rules and wishes.mode != NOTHING:
-                found.required = "always"
-                found.placeholder = found.known_empty = lesson.detail
-                found.strict = True
+            case "missing" if not is_own:
+                found.strict, found.is_refused = True, False
+                if wishes.mode != NOTHING:
+                    found.required = "always"
+                    found.placeholder = found.known_empty = lesson.detail
+            case _:
+                pass
     return found
 
 
@@ -110,10 +132,25 @@ def filled_in(text: str, mark: bytes) -> str:
     return text.replace(TURN, mark[:4].hex())
 
 
-def is_off(table: Table, found: Policy, parameters: Mapping[str, msgspec.Raw]) -> bool:
-    """Whether a request turns thinking off itself. A model that always thinks does not listen."""
-    return not found.always_thinks and any(
-        parameter(parameters, switch.path) == switch.value for switch in table.off_switches
+def off_by(found: Policy, parameters: Mapping[str, msgspec.Raw]) -> OffSwitch | None:
+    """The switch by which a request turns thinking off itself; None where thinking is on.
+
+    A switch of another host, one that this model was seen to ignore, and any switch of a model that always
+    thinks turn nothing off.
+    """
+    for switch in found.heeded:
+        if parameter(parameters, switch.path) == switch.value:
+            return switch
+    return None
+
+
+def ignored(table: Table, lessons: Sequence[Lesson], parameters: Mapping[str, msgspec.Raw]) -> bool:
+    """Whether a request has a switch that its model was seen to ignore."""
+    names = {lesson.detail for lesson in lessons if lesson.means == "ignores_switch"}
+    return bool(names) and any(
+        parameter(parameters, switch.path) == switch.value
+        for switch in table.off_switches
+        if switch.name in names
     )
 
 

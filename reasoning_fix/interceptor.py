@@ -15,16 +15,18 @@ from reasoning_fix.callers import Route, host_of
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import KeptByServer, NotChatError
 from reasoning_fix.health import StoreState, counts
+from reasoning_fix.held_back import HeldBack
 from reasoning_fix.inspection.view import ChatView
 from reasoning_fix.on_record import OnRecord
 from reasoning_fix.options import Options
 from reasoning_fix.pages import is_own_page
 from reasoning_fix.providers import Table
 from reasoning_fix.recording import Rest
-from reasoning_fix.refusals import STATUSES
-from reasoning_fix.repairing import Sent, repair, resent
+from reasoning_fix.refusals import PASSED_ON, STATUSES
+from reasoning_fix.repairing import repair, resent
 from reasoning_fix.reporting import Report
 from reasoning_fix.restoring import Caller, Restored, restore
+from reasoning_fix.retrying import Sent
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.streams.copies import Kept
 from reasoning_fix.tally import counting, tables
@@ -34,12 +36,11 @@ from reasoning_fix.trust.leaves import PermittedLeaves
 logger = logging.getLogger(__name__)
 
 MARK = ":adhesive_bandage:"
-# Requests of more bytes than this are worked on in a thread, so that other traffic need not wait (1 MB takes
-# 5 to 20 ms); handing it over takes 0.1 ms.
-_LARGE = 256 * 1024
 # An answer in one document of known length is no use to a client before its end: up to so many bytes it is
 # left to mitmproxy, which passes it on whole (a streamed body costs it 0.4 ms more).
 _WHOLE = 256 * 1024
+# So is a stream of a length that is known and short: most are refusals.
+_WHOLE_STREAM = 8 * 1024
 # What a request need not wait for is done while the provider thinks; none answers as fast as this.
 _SOON_SECONDS = 0.005
 
@@ -57,7 +58,7 @@ class Interceptor:
 
     def __init__(self) -> None:
         # Part of this addon wherever it is loaded: without it a constrained CA's certificates are refused.
-        self.addons = [PermittedLeaves()]
+        self.addons = [PermittedLeaves(), HeldBack()]
         self._table: Table = providers.load()
         self._given: Options | None = None
         self._belongings: Belongings | None = None
@@ -117,7 +118,7 @@ class Interceptor:
         if route is None:
             return None
         counts.requests += 1
-        if len(flow.request.raw_content) > _LARGE:
+        if len(flow.request.raw_content) > background.LARGE:
             return self._repair_large(flow, route)
         try:
             body, caller, work = self._begin(flow, route)
@@ -143,25 +144,33 @@ class Interceptor:
             again.tap = Tap(again.exchange, coding, streamed, size)
             return
         assert sent is not None
-        if flow.response.status_code in STATUSES and (size or 0) <= refusals.LONGEST:
+        if flow.response.status_code in (*STATUSES, *PASSED_ON) and (size or 0) <= refusals.LONGEST:
             return  # `response` looks at it before the client does
-        _sent.pop(flow, None)
         if flow.response.status_code != 200:
+            _sent.pop(flow, None)
             flow.response.stream = flow.response.stream or streamed
             return
         if streamed or content_type.endswith("json"):
-            tap = Tap(sent.exchange, coding, streamed, size, self._options.view_bytes)
-            if not streamed and size is not None and size <= _WHOLE and not flow.response.stream:
+            is_short = size is not None and size <= (_WHOLE_STREAM if streamed else _WHOLE)
+            refuses = self._refuses if size is None else None
+            tap = Tap(sent.exchange, coding, streamed, size, self._options.view_bytes, refuses)
+            if is_short and not flow.response.stream:
                 _taps[flow] = tap
             else:
                 flow.response.stream = tap
+
+    def _refuses(self, payload: bytes) -> bool:
+        """Whether what comes in place of an answer is a refusal that is known."""
+        return (
+            refusals.is_in_place_of_answer(payload) and refusals.recognise(payload, self._table) is not None
+        )
 
     async def response(self, flow: http.HTTPFlow) -> None:
         self._finish(flow, complete=True)
         sent = _sent.pop(flow, None)
         try:
-            if sent is not None and flow.response is not None and flow.live:
-                await self._repair_refused(flow, sent)
+            if sent is not None and flow.live and (refusal := _refusal(flow)):
+                await self._repair_refused(flow, refusal, sent)
         except Exception as fault:
             logger.warning("%s: refusal passed on: %s in reasoning-fix", host_of(flow), type(fault).__name__)
             logger.debug("fault while repairing", exc_info=fault)
@@ -172,17 +181,20 @@ class Interceptor:
         self._finish(flow, complete=False)
         self._count_answer(flow)
 
-    async def _repair_refused(self, flow: http.HTTPFlow, sent: Sent) -> None:
+    async def _repair_refused(self, flow: http.HTTPFlow, refusal: bytes, sent: Sent) -> None:
         belongings = self._open()
-        told = await repair(flow, sent, self._table, belongings.lessons)
+        first = flow.response
+        told = await repair(flow, refusal, sent, self._table, belongings.lessons)
         if told is not None:
+            if first is not None and isinstance(tap := first.stream, Tap):
+                tap.put_in_place(_in_coding_of(first, flow.response))
             counting.repaired(belongings.book, flow, sent.refused, told.report, told.exchange, told.taught)
             flow.metadata[notes.KEY] = notes.written(
                 told.report,
                 sent.caller.endpoint,
                 sent.wishes,
-                only_demanded=told.only_demanded,
                 refused=told.means,
+                tried=told.tried,
             )
             _tell(flow, host_of(flow), told.report, told.reason)
 
@@ -251,7 +263,7 @@ class Interceptor:
         else:
             rest.then(account)
             _rests[flow] = rest
-            _do_soon(rest, large=len(body) > _LARGE)
+            _do_soon(rest, large=len(body) > background.LARGE)
         if restored.body is not None:
             flow.request.content = restored.body
             counts.restored += report.restored
@@ -349,6 +361,27 @@ def _as_coded(response: http.Response, kept: Kept) -> bytes:
         return kept.data
     coding = response.headers.get("content-encoding", "")
     return http.Response.make(200, kept.data, {"content-encoding": coding}).raw_content or b""
+
+
+def _refusal(flow: http.HTTPFlow) -> bytes | None:
+    """The body of a response that may be a refusal; None for an answer, and for what is not here any more."""
+    response = flow.response
+    if response is None:
+        return None
+    if isinstance(response.stream, Tap):
+        return response.stream.refusal
+    try:
+        body = response.content or b""
+    except ValueError:
+        return None
+    return refusals.in_place_of_answer(body) if response.status_code == 200 else body
+
+
+def _in_coding_of(first: http.Response, answer: http.Response | None) -> bytes:
+    """An answer's body in the content coding that the client was told of before it came."""
+    body = (answer.content if answer is not None else None) or b""
+    coding = first.headers.get("content-encoding", "")
+    return http.Response.make(200, body, {"content-encoding": coding} if coding else {}).raw_content or b""
 
 
 def _tell(flow: http.HTTPFlow, host: str, report: Report, reason: str = "") -> None:

@@ -1,4 +1,4 @@
-"""What refusals taught: facts about a host and a family of models that no table held.
+"""What refusals and answers taught: facts about a host and a model, or a named family, that no table held.
 
 A lesson is kept where its repair was answered, and applied to the next request at once. Lessons lie in a
 small file beside the store (memory only, without a path), which every process on it reads again when it
@@ -12,37 +12,53 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from reasoning_fix.provider_rows import Means
+from reasoning_fix.providers import LONGEST_MODEL_NAME
 
 logger = logging.getLogger(__name__)
 
 KEEP_DAYS = 14
 _DAY = 86400
+# What holds for one conversation is of no use for longer.
+_CONVERSATION_DAYS = 1
 _MOST = 1000
+# In place of a placeholder: thinking was turned off for a request, since nothing else helped.
+TURN_OFF = "off"
+
+# What answers teach: that thinking was on whatever a switch said, and that thoughts have white space at their
+# ends, which clients may trim. And what a refused repair teaches: that it was tried.
+type About = Means | Literal["ignores_switch", "padded", "tried"]
+# These are about one model alone, which a family may share its name with.
+_OF_ONE_MODEL = ("ignores_switch", "padded")
+# Of these, several may hold side by side.
+_SIDE_BY_SIDE = ("forbidden", "parameter", "ignores_switch", "tried")
 
 
 class Lesson(msgspec.Struct, frozen=True):
-    """`host` wants this of the models of a `family` on one wire.
+    """What `host` wants on one wire of a model, or of a `family` of models that a rule of the table names.
 
-    `detail` is the placeholder that satisfied it, the field or parameter that it refuses, or what helped
-    against a forced tool. `learned` is in seconds since the epoch.
+    `detail` is the placeholder that satisfied it, the field or parameter that it refuses, what helped against
+    a forced tool, the switch that it ignores, or the repair that was tried and refused as well. What holds
+    for one `conversation` only names it by a keyed fingerprint. `learned` is in seconds since the epoch.
     """
 
     host: str
     dialect: str
     family: str
-    means: Means
+    means: About
     detail: str = ""
     learned: int = 0
+    conversation: str = ""
 
     @property
     def topic(self) -> tuple[str, ...]:
-        """What a newer lesson replaces. Several fields or parameters may be refused side by side."""
-        own = self.detail if self.means in ("forbidden", "parameter") else ""
-        return (self.host, self.dialect, self.family, self.means, own)
+        """What a newer lesson replaces."""
+        own = self.detail if self.means in _SIDE_BY_SIDE else ""
+        return (self.host, self.dialect, self.family, self.conversation, self.means, own)
 
     def text(self) -> str:
         """One line for a person."""
@@ -52,9 +68,19 @@ class Lesson(msgspec.Struct, frozen=True):
             "parameter": f"{self.detail} is refused while thinking",
             "tool_choice": "a forced tool is refused while thinking",
             "always_thinks": "thinking cannot be turned off",
-            "too_long": "",
+            "too_long": "reasoning that is not demanded makes a request too long",
+            "signature": "the signatures of its own reasoning are refused when they go back",
+            "item_id": "the ids of its own reasoning are refused when they go back",
+            "sealed": "sealed reasoning is refused when it goes back",
+            "block": "its own reasoning is refused when it is put back",
+            "ignores_switch": f"thinking stays on, whatever the switch {self.detail!r} says",
+            "padded": "its reasoning begins or ends with white space, which clients may trim",
+            "tried": f"the repair {self.detail!r} was refused as well",
         }[self.means]
-        return f"{self.host} {self.family} ({self.dialect}): {what}"
+        if self.means == "missing" and self.detail == TURN_OFF:
+            what = "thinking is turned off, nothing else was accepted"
+        where = " in one conversation" if self.conversation else ""
+        return f"{self.host} {self.family} ({self.dialect}){where}: {what}"
 
 
 class Lessons:
@@ -69,15 +95,18 @@ class Lessons:
         self._foreign: list[msgspec.Raw] = []
         self._told = False
 
-    def about(self, host: str, dialect: str, family: str) -> list[Lesson]:
-        """What is known about these models there."""
+    def about(self, host: str, dialect: str, family: str, model: str = "") -> list[Lesson]:
+        """What is known about a model there, by its own name and its family's."""
         self._refresh()
         if not self._known:
             return []
         return [
             lesson
             for lesson in self._known.values()
-            if (lesson.host, lesson.dialect, lesson.family) == (host, dialect, family) and self._holds(lesson)
+            if lesson.host == host
+            and lesson.dialect == dialect
+            and (lesson.family == model or (lesson.family == family and lesson.means not in _OF_ONE_MODEL))
+            and self._holds(lesson)
         ]
 
     def all(self) -> list[Lesson]:
@@ -93,6 +122,16 @@ class Lessons:
         self._known = others | {lesson.topic: lesson}
         self._write()
 
+    def note(self, host: str, dialect: str, model: str, means: About, detail: str = "") -> None:
+        """Keep what an answer taught about a model, if it is not known: this costs little where it is."""
+        if len(model) > LONGEST_MODEL_NAME:
+            return
+        known = self.about(host, dialect, model, model)
+        if not any((lesson.means, lesson.detail) == (means, detail) for lesson in known):
+            lesson = Lesson(host, dialect, model, means, detail)
+            self.learn(lesson)
+            logger.info("learned: %s", lesson.text())
+
     def forget(self, host: str = "") -> int:
         """Forget the lessons about a host ("": about all); returns how many."""
         self._refresh()
@@ -107,7 +146,8 @@ class Lessons:
     def _holds(self, lesson: Lesson) -> bool:
         """Not expired. One from the future would never be: a clock was wrong then, or is wrong now."""
         now = self._clock()
-        return now - KEEP_DAYS * _DAY <= lesson.learned <= now + _DAY
+        days = _CONVERSATION_DAYS if lesson.conversation else KEEP_DAYS
+        return now - days * _DAY <= lesson.learned <= now + _DAY
 
     def _refresh(self) -> None:
         if self._path is None:

@@ -28,7 +28,9 @@ class Notes(msgspec.Struct):
 
     Times are in milliseconds since the epoch, 0 where not known; `before_turns` and `before_settings` are
     what was changed, as it came; `turns` and their statuses as in a report; `changed` are parameters.
-    `as_sent`: the request of this flow is the client's own again.
+    `remarks` are a report's.
+    `refused` is what its refusal meant, and `tried` how many of the lessons, the last ones, its repair tried.
+    `as_sent`: the request of this flow is the client's own again. `only_demanded` stands in older notes.
     """
 
     dialect: str = ""
@@ -47,6 +49,8 @@ class Notes(msgspec.Struct):
     refused: str = ""
     wishes: tuple[str, str, bool] | None = None
     lessons: list[tuple[str, str]] = []
+    tried: int | None = None
+    remarks: list[str] = []
     as_sent: bool = False
     before_turns: list[tuple[int, list[_Member]]] | None = None
     before_settings: list[_Member] | None = None
@@ -71,7 +75,15 @@ class Notes(msgspec.Struct):
 
     def taught(self, host: str, dialect: str, family: str) -> list[Lesson]:
         """The lessons that applied."""
-        return [Lesson(host, dialect, family, means, detail) for means, detail in self.lessons]  # type: ignore[arg-type]
+        told = [*self.lessons, ("too_long", "")] if self.only_demanded else self.lessons
+        return [Lesson(host, dialect, family, means, detail) for means, detail in told]  # type: ignore[arg-type]
+
+    @property
+    def known(self) -> int:
+        """How many of the lessons were known before a refusal taught more."""
+        if self.tried is not None:
+            return len(self.lessons) - self.tried
+        return len(self.lessons) - (bool(self.refused) and not self.only_demanded)
 
 
 def written(
@@ -79,8 +91,8 @@ def written(
     endpoint: Endpoint,
     wishes: Wishes,
     *,
-    only_demanded: bool = False,
     refused: str = "",
+    tried: int = 0,
 ) -> dict[str, Any]:
     """The notes of a request, as metadata."""
     notes = Notes(
@@ -95,8 +107,9 @@ def written(
         thinking_off=report.thinking_off,
         changed=list(report.settings),
         asked=report.asked,
-        only_demanded=only_demanded,
         refused=refused,
+        tried=tried,
+        remarks=list(report.remarks),
         wishes=(wishes.mode, wishes.disable, wishes.split),
         lessons=[(lesson.means, lesson.detail) for lesson in report.lessons],
     )

@@ -37,7 +37,6 @@ class OnRecord(msgspec.Struct, frozen=True):
             asked.wishes if noted is not None and noted.wishes is not None else self.wishes,
             Lessons(None) if noted is not None else self.lessons,
             taught=noted.taught(caller.host, asked.endpoint.dialect, family) if noted is not None else (),
-            only_demanded=noted is not None and noted.only_demanded,
         )
         lines = told.lines(texts)
         if asked.altered:

@@ -152,6 +152,8 @@ def _faults(file: File, switches: frozenset[str]) -> Iterator[tuple[Where, str]]
         for j, endpoint in enumerate(row.endpoint):
             yield from _pattern_faults((*here, "endpoint", j, "path"), endpoint.path)
             yield from _switch_faults((*here, "endpoint", j, "off"), endpoint.off, switches)
+            for name in endpoint.also_off:
+                yield from _switch_faults((*here, "endpoint", j, "also_off"), name, switches)
         for base in row.bases:
             if not re.fullmatch(r"|/.*[^/]", base):
                 yield (*here, "bases"), f"found {base!r}; expected a path like /api/v1, or an empty one"

@@ -13,7 +13,18 @@ type Writes = Literal["as_received", "first"]
 type Dialect = Literal["chat_completions", "messages", "responses"]
 type NullContent = Literal["allowed", "with_calls", "never"]
 type Thinks = Literal["yes", "no"]
-type Means = Literal["missing", "forbidden", "parameter", "tool_choice", "always_thinks", "too_long"]
+type Means = Literal[
+    "missing",
+    "forbidden",
+    "parameter",
+    "tool_choice",
+    "always_thinks",
+    "too_long",
+    "signature",
+    "item_id",
+    "sealed",
+    "block",
+]
 
 # The fields of an assistant message that carry reasoning on the chat completions wire.
 CHAT_REASONING_FIELDS: tuple[str, ...] = get_args(ReasoningField.__value__)
@@ -38,7 +49,7 @@ class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A text by which a provider refuses a request, and what it means.
 
     `text` is a regular expression, in any case; its group `field` names the reasoning field that is not
-    allowed, its group `parameter` the parameter.
+    allowed, `member` a member of its items that is not, its group `parameter` the parameter.
     """
 
     means: Means
@@ -65,13 +76,15 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Paths (a regular expression for the whole path, without query) that speak one dialect.
 
-    `off` names the switch that turns thinking off there, unless a rule names another one; `split` is the
-    parameter that asks for reasoning apart from the content.
+    `off` names the switch that turns thinking off there, unless a rule names another one; `also_off` names
+    other switches that are heeded there. `split` is the parameter that asks for reasoning apart from the
+    content.
     """
 
     path: str = ".*/chat/completions"
     dialect: Dialect = "chat_completions"
     off: str = ""
+    also_off: tuple[str, ...] = ()
     split: str = ""
     source: str = ""
 
@@ -84,13 +97,15 @@ class ProviderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: str = ""
     snapshot_hosts: tuple[str, ...] = ()
     endpoint: tuple[Endpoint, ...] = (
-        Endpoint(),
-        Endpoint(".*/v1/messages", "messages"),
-        Endpoint(".*/responses", "responses"),
+        # A server of one's own: a chat template knows these, https://github.com/vllm-project/vllm/issues/54744
+        Endpoint(also_off=("template_enable_thinking", "template_thinking", "enable_thinking")),
+        Endpoint(".*/v1/messages", "messages", also_off=("thinking",)),
+        Endpoint(".*/responses", "responses", also_off=("effort",)),
     )
     bases: tuple[str, ...] = ()
     reads: tuple[ReasoningField, ...] = get_args(ReasoningField.__value__)
     writes: Writes = "as_received"
+    details_without: tuple[str, ...] = ()
     null_content: NullContent = "allowed"
     rule: tuple[Rule, ...] = ()
     maker: bool = False

@@ -53,6 +53,7 @@ class Provider(msgspec.Struct, frozen=True, eq=False):
     source: str
     maker: bool = False
     null_content: NullContent = "allowed"
+    details_without: tuple[str, ...] = ()
 
     def snapshots(self, host: str) -> bool:
         """Whether a stream fragment from this host may repeat all that came before it."""
@@ -115,6 +116,16 @@ class Table(msgspec.Struct, frozen=True, eq=False):
         """How thinking is turned off for this request; None where it cannot be, or nobody knows how."""
         name = endpoint.off if rule.off is None else rule.off
         return next((switch for switch in self.off_switches if name and switch.name == name), None)
+
+    def heeded(self, endpoint: Endpoint, rule: Rule) -> tuple[OffSwitch, ...]:
+        """The switches that turn thinking off for this request, as far as is known: none where none does.
+
+        A switch without a name is a person's own, and is heeded everywhere.
+        """
+        if rule.off == "":
+            return ()
+        names = {endpoint.off if rule.off is None else rule.off, *endpoint.also_off, ""}
+        return tuple(switch for switch in self.off_switches if switch.name in names)
 
     def is_placeholder(self, text: str) -> bool:
         """Whether this text only stands in for reasoning: blank, or a known placeholder."""
@@ -186,6 +197,7 @@ def _provider(row: ProviderRow, families: tuple[Rule, ...]) -> Provider:
         source=row.source,
         maker=row.maker,
         null_content=row.null_content,
+        details_without=row.details_without,
     )
 
 

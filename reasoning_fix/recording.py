@@ -13,6 +13,7 @@ import msgspec
 
 from reasoning_fix.dialects.wire import Answered, AnswerError, Dialect, NotChatError
 from reasoning_fix.health import counts
+from reasoning_fix.lessons import Lessons
 from reasoning_fix.matching.verdicts import Conversation, Opened
 from reasoning_fix.providers import Table
 from reasoning_fix.store import Record, Store
@@ -94,6 +95,7 @@ class Exchange(msgspec.Struct):
     The place is known once the `rest` is done, if there is one. `brought` are turns that the client itself
     sent complete. They go on record with the first turn of the answer: a request that the provider refuses
     must teach nothing, its credential may be forged. `told` is told of every record that came to the store.
+    Answers teach `lessons`; `off` names the switch by which the request turns thinking off, else is "".
     What came of it, once it is answered: `recorded` and `learned` turns, the last recorded one `answered`
     (milliseconds since the epoch), and the tokens it cost.
     """
@@ -116,6 +118,8 @@ class Exchange(msgspec.Struct):
     snapshots: bool = False
     rest: Rest | None = None
     told: Callable[[bytes, Sequence[Record]], None] = nobody
+    lessons: Lessons | None = None
+    off: str = ""
     brought: list[Record] = []
     recorded: int = 0
     learned: int = 0
@@ -201,6 +205,22 @@ def record_answer(exchange: Exchange, answer: Answered) -> None:
     exchange.answered = record.created
     exchange.told(exchange.scope.id, [record])
     counts.recorded += 1
+    _teach(exchange, answer)
+
+
+def _teach(exchange: Exchange, answer: Answered) -> None:
+    """What a thought says besides: that thinking is on here whatever a switch says, and how it is spelled."""
+    if exchange.lessons is None:
+        return
+    thoughts = [
+        text for name, value in answer.fields.items() for text in exchange.dialect.texts(name, value) or ()
+    ]
+    if exchange.off and (any(map(str.strip, thoughts)) or "</think>" in answer.turn.text):
+        exchange.lessons.note(
+            exchange.host, exchange.dialect.NAME, exchange.model, "ignores_switch", exchange.off
+        )
+    if any(text != text.strip() for text in thoughts if text.strip()):
+        exchange.lessons.note(exchange.host, exchange.dialect.NAME, exchange.model, "padded")
 
 
 def _is_text(value: bytes) -> bool:

@@ -95,11 +95,9 @@ class _Player:
     def request(self, one: Asked) -> None:
         noted = one.notes
         if noted is not None and noted.refused:
-            # What was refused had been restored without the lesson, and had been learned from.
-            self._restored(one, known=len(noted.lessons) - (noted.refused != "too_long"), only_demanded=False)
-        told, restored = self._restored(
-            one, known=None, only_demanded=noted is not None and noted.only_demanded
-        )
+            # What was refused had been restored without what was tried then, and had been learned from.
+            self._restored(one, known=noted.known)
+        told, restored = self._restored(one, known=None)
         response = one.flow.response
         then = [turn.status for turn in noted.treated] if noted is not None and not one.altered else None
         played = Played(one.number, response.status_code if response else 0, told, "none", then, [])
@@ -117,9 +115,7 @@ class _Player:
         if restored is not None:
             self.exchanges[one.number] = restored.exchange
 
-    def _restored(
-        self, one: Asked, known: int | None, only_demanded: bool
-    ) -> tuple[Explanation, Restored | None]:
+    def _restored(self, one: Asked, known: int | None) -> tuple[Explanation, Restored | None]:
         """Restore a request by the first so many of the lessons that it was sent by (None: all)."""
         caller = callers.caller(one.flow, one.route, self.installation)
         taught = one.notes.taught(caller.host, one.endpoint.dialect, "") if one.notes is not None else []
@@ -131,7 +127,6 @@ class _Player:
             self.wishes or one.wishes,
             Lessons(None),
             taught=taught[:known],
-            only_demanded=only_demanded,
         )
 
     def answer(self, one: Asked) -> None:

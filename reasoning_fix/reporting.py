@@ -12,8 +12,9 @@ class Treated(msgspec.Struct, frozen=True, gc=False):
     """What became of one turn of a history.
 
     `index` counts the turns and other messages as read; `status` is sent (the client brought its reasoning),
-    restored, filled, empty (on record as having had none), part (of a turn whose reasoning is at another
-    piece), left out, or absent. `recorded` is in milliseconds since the epoch, 0 where it is not on record.
+    restored, filled, moved (the client's own, to where this provider reads it), empty (on record as having
+    had none), part (of a turn whose reasoning is at another piece), left out, or absent. `recorded` is in
+    milliseconds since the epoch, 0 where it is not on record.
     """
 
     index: int
@@ -26,9 +27,11 @@ class Report(msgspec.Struct):
     """What was done to one request. Counts are turns; `grown` is in bytes.
 
     `demanded` are the changed turns that the provider would have refused as they came; `client` says what the
-    client did with reasoning that is known to have been there: kept, blanked or dropped it.
-    `asked` is when, in milliseconds since the epoch: what was recorded later was not known then. `lessons`
-    are those that applied, `before` is what was changed, as the client sent it.
+    client did with reasoning that is known to have been there: kept, blanked or dropped it. `pieces` are
+    further pieces of split turns that got a blank, `gave_way` turns whose own reasoning the provider cannot
+    read. `switch` is the one by which the request turns thinking off itself, "" where it does not; `remarks`
+    are what else a person should know. `asked` is when, in milliseconds since the epoch: what was recorded
+    later was not known then. `lessons` are those that applied, `before` is what was changed, as it came.
     """
 
     model: str = ""
@@ -37,17 +40,22 @@ class Report(msgspec.Struct):
     restored: int = 0
     evidence: Counter[str] = msgspec.field(default_factory=Counter)
     filled: int = 0
+    moved: int = 0
+    pieces: int = 0
+    gave_way: int = 0
     stripped: int = 0
     left_out: int = 0
     grown: int = 0
     demanded: int = 0
     client: Counter[str] = msgspec.field(default_factory=Counter)
     thinking_off: bool = False
+    switch: str = ""
     turned_off: bool = False
     turns: list[Treated] = []
     settings: tuple[str, ...] = ()
     asked: int = 0
     lessons: tuple[Lesson, ...] = ()
+    remarks: tuple[str, ...] = ()
     before: Before | None = None
 
     def copy(self) -> "Report":
@@ -57,6 +65,9 @@ class Report(msgspec.Struct):
             restored=self.restored,
             evidence=Counter(self.evidence),
             filled=self.filled,
+            moved=self.moved,
+            pieces=self.pieces,
+            gave_way=self.gave_way,
             stripped=self.stripped,
             left_out=self.left_out,
             demanded=self.demanded,
@@ -71,6 +82,10 @@ class Report(msgspec.Struct):
             parts.append(f"restored {self.restored} of {self.wanted} turns: {ways}")
         if self.filled:
             parts.append(f"filled {self.filled} of {self.wanted} turns that were not on record")
+        if self.moved:
+            parts.append(f"put the client's own reasoning where it is read in {_turns(self.moved)}")
+        if self.pieces:
+            parts.append(f"put a blank into {_pieces(self.pieces)} of split turns")
         if self.stripped:
             parts.append(f"took reasoning that is refused here out of {_turns(self.stripped)}")
         if self.left_out:
@@ -79,7 +94,11 @@ class Report(msgspec.Struct):
             parts.append("turned thinking off")
         if self.settings:
             parts.append(f"changed {', '.join(self.settings)}")
-        return "; ".join(parts) or f"restored 0 of {self.wanted} turns"
+        return "; ".join((*(parts or [f"restored 0 of {self.wanted} turns"]), *self.remarks))
+
+
+def _pieces(count: int) -> str:
+    return "a further piece" if count == 1 else f"{count} further pieces"
 
 
 def _turns(count: int) -> str:

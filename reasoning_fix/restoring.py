@@ -18,16 +18,16 @@ from reasoning_fix.fallback import Settings, Wishes
 from reasoning_fix.lessons import Lesson, Lessons
 from reasoning_fix.looking_up import ScopedLookup
 from reasoning_fix.matching import match
-from reasoning_fix.matching.verdicts import Contradiction, Conversation, Matching, Observer
-from reasoning_fix.provider_rows import Endpoint
-from reasoning_fix.providers import Provider, Table
+from reasoning_fix.matching.verdicts import Contradiction, Conversation, Last, Matching, Observer
+from reasoning_fix.provider_rows import Endpoint, OffSwitch
+from reasoning_fix.providers import NEUTRAL, Provider, Table
 from reasoning_fix.recording import Exchange, Rest, make_record, nobody, now, thought_of
 from reasoning_fix.remembering import Circumstances, Memory, Start
 from reasoning_fix.reporting import Report, Treated
 from reasoning_fix.store import Record, Store
 from reasoning_fix.store.sealing import Scope
 from reasoning_fix.treating import Treatment
-from reasoning_fix.turns import NONE, Fingerprints, History, Slot, Turn, read_history
+from reasoning_fix.turns import NONE, Fingerprints, History, Other, Slot, Turn, read_history
 from reasoning_fix.undoing import Before, was, was_at_top
 
 
@@ -74,30 +74,38 @@ def restore(
     lessons: Lessons,
     *,
     taught: Sequence[Lesson] = (),
-    only_demanded: bool = False,
     observer: Observer | None = None,
     memory: Remembering | None = None,
     defers: bool = False,
 ) -> Restored:
     """Restore what is on record, fill by rule what is demanded and is not.
 
-    `taught` are lessons to try that are not learned yet; `only_demanded` restores no more than the provider
-    demands; `observer` looks on for people who ask why. With a `memory`, later requests of the same
-    conversation cost little. Where it `defers`, a request in which nothing can be missing comes back at once,
-    and what is left to do is its exchange's `rest`. Raises NotChatError for a body that is no chat request,
-    SpliceError for one that repeats member names.
+    `taught` are lessons to try that are not learned yet; `observer` looks on for people who ask why. With a
+    `memory`, later requests of the same conversation cost little. Where it `defers`, a request in which
+    nothing can be missing comes back at once, and what is left to do is its exchange's `rest`. Raises
+    NotChatError for a body that is no chat request, SpliceError for one that repeats member names.
     """
 
     def restoration() -> _Restoration:
         request = DIALECTS[caller.endpoint.dialect].open_request(body)
-        return _Restoration(
-            request, caller, table, store, wishes, lessons, taught, only_demanded, observer, memory, defers
-        )
+        return _Restoration(request, caller, table, store, wishes, lessons, taught, observer, memory, defers)
 
     try:
         return restoration().run()
     except Contradiction:
         return restoration().run(whole=True)
+
+
+def _recognised(matching: Matching) -> set[bytes]:
+    return {record.key for verdict in matching.verdicts if verdict for record in verdict.records}
+
+
+def conversation_of(body: bytes, caller: Caller) -> str:
+    """A name for a conversation that says nothing to others: a keyed fingerprint of how it begins."""
+    request = DIALECTS[caller.endpoint.dialect].read_request(body)
+    first = next((message for message in request.messages if isinstance(message, Other)), None)
+    marks = Fingerprints(caller.scope.fingerprint_key)
+    return marks.of("conversation", marks.other(first) if first is not None else NONE).hex()
 
 
 class _Restoration:
@@ -110,7 +118,6 @@ class _Restoration:
         wishes: Wishes,
         lessons: Lessons,
         taught: Sequence[Lesson],
-        only_demanded: bool,
         observer: Observer | None,
         memory: Remembering | None,
         defers: bool,
@@ -124,13 +131,15 @@ class _Restoration:
         self.memory = memory
         self.defers = defers
         # What is only tried out, or looked into, is not remembered.
-        self.remembers = memory is not None and not taught and not only_demanded and observer is None
+        self.remembers = memory is not None and not taught and observer is None
         self.dialect = DIALECTS[caller.endpoint.dialect]
         self.marks = Fingerprints(caller.scope.fingerprint_key)
         self.lookup = ScopedLookup(store, caller.scope, caller.issuer, caller.provider, request.model)
         rule = caller.provider.rule(request.model, caller.endpoint.dialect)
-        family = rule.name or request.model
-        known = (*lessons.about(caller.host, caller.endpoint.dialect, family), *taught)
+        # What is learned is about one model, unless the table says that it is one of a family.
+        family = request.model if rule is NEUTRAL else rule.name or request.model
+        self.lessons = lessons
+        known = (*self._known(family), *taught)
         self.policy = fallback.policy(table, caller.endpoint, rule, wishes, known)
         self.treatment = Treatment(
             request,
@@ -141,8 +150,8 @@ class _Restoration:
             wishes,
             self.lookup,
             self.marks,
-            only_demanded=only_demanded,
         )
+        self.switch: OffSwitch | None = None
         self.conversation = Conversation()
         self.before: dict[int, Mapping[str, bytes | None]] = {}
         self.report = Report(model=request.model, family=family, asked=now(), lessons=known)
@@ -150,10 +159,14 @@ class _Restoration:
     def run(self, whole: bool = False) -> Restored:
         """`whole`: nothing that is remembered is used. Raises Contradiction, with nothing done yet."""
         request = self.request
+        self.switch = fallback.off_by(self.policy, request.parameters)
         settings, turn_off = self._settings()
-        is_off = turn_off or fallback.is_off(self.table, self.policy, request.parameters)
-        treats = not is_off and not self.policy.rule.forbidden
+        is_off = turn_off or self.switch is not None
+        treats = not is_off and not self.policy.is_refused
         self.report.thinking_off = is_off
+        self.report.switch = self.switch.name if self.switch is not None else ""
+        if fallback.ignored(self.table, self.report.lessons, request.parameters):
+            self.report.remarks += ("thinking is on: its last answer carried reasoning",)
         exchange = self._exchange()
         going = self._continuation(treats)
         if going is not None and not whole:
@@ -172,6 +185,7 @@ class _Restoration:
             self.before = {}
             off = fallback.turned_off(self.policy.off, request.parameters)
             self.report.turned_off = bool(off)
+            exchange.off = self.policy.off.name
             settings |= off
         elif settings:
             self.report.settings = tuple(settings)
@@ -189,8 +203,19 @@ class _Restoration:
         report = Report() if so_far is None else so_far.copy()
         mine = self.report
         report.model, report.family, report.thinking_off = mine.model, mine.family, mine.thinking_off
-        report.asked, report.lessons = mine.asked, mine.lessons
+        report.asked, report.lessons, report.switch = mine.asked, mine.lessons, mine.switch
+        report.remarks = mine.remarks
         return report
+
+    def _known(self, family: str) -> list[Lesson]:
+        """The lessons that hold for this request."""
+        caller, model = self.caller, self.request.model
+        known = self.lessons.about(caller.host, caller.endpoint.dialect, family, model)
+        known = [lesson for lesson in known if lesson.means != "tried"]
+        if any(lesson.conversation for lesson in known):
+            mark = conversation_of(self.request.body, caller)
+            known = [lesson for lesson in known if lesson.conversation in ("", mark)]
+        return known
 
     def _is_left(self, treats: bool, turn_off: bool) -> bool:
         """Whether all turns are sure to stay as the client sent them, whatever is on record."""
@@ -210,9 +235,10 @@ class _Restoration:
         start = None if going is None else going.start
         if start is not None:
             self._go_on(start)
-        history = self._read(start)
         last = None if start is None else start.last
-        matching = match(history, self.marks, self.lookup, self.conversation, last, self.observer)
+        history, matching = self._matched(start, last)
+        if cuts := self._cuts(history, matching):
+            history, matching = self._parted(start, last, cuts, history, matching)
         self._place(exchange, matching, history)
         changes = self._changes(treats, going, history, matching)
         if treats:
@@ -227,6 +253,46 @@ class _Restoration:
         if not changes:
             return None, False
         return self.dialect.write_request(self.request, changes, {}), False
+
+    def _matched(
+        self, start: Start[Report, Known | None] | None, last: Last | None
+    ) -> tuple[History, Matching]:
+        history = self._read(start)
+        return history, match(history, self.marks, self.lookup, self.conversation, last, self.observer)
+
+    def _cuts(self, history: History, matching: Matching) -> frozenset[int]:
+        """Where turns may begin that stand side by side in what was read as one, and is none on record."""
+        uncertain = [
+            slot.index
+            for slot, verdict in zip(history.slots, matching.verdicts, strict=True)
+            if verdict is None or verdict.records[0].turn != slot.turn
+        ]
+        return frozenset(self.dialect.joints(self.request, uncertain))
+
+    def _parted(
+        self,
+        start: Start[Report, Known | None] | None,
+        last: Last | None,
+        cuts: frozenset[int],
+        history: History,
+        matching: Matching,
+    ) -> tuple[History, Matching]:
+        """The history with turns parted that stand side by side, where more of them are recognised so."""
+        self.request.cuts = cuts
+        parted, found = self._matched(start, last)
+        known = [verdict.records[-1].key if verdict else None for verdict in found.verdicts]
+        begins = [self.dialect.position(self.request, slot.index) for slot in parted.slots]
+        # What is not recognised by itself belongs to what follows.
+        self.request.cuts = frozenset(
+            begin
+            for position, begin in enumerate(begins)
+            if begin in cuts and known[position - 1] is not None and known[position] != known[position - 1]
+        )
+        parted, found = self._matched(start, last)
+        if len(_recognised(found)) <= len(_recognised(matching)):
+            self.request.cuts = frozenset()
+            return self._matched(start, last)
+        return parted, found
 
     def _go_on(self, start: Start[Report, Known | None]) -> None:
         """Take over what was done up to the point where this request begins."""
@@ -290,8 +356,9 @@ class _Restoration:
             return None
 
     def _read(self, start: Start[Report, Known | None] | None) -> History:
-        """What the request says after the point where it begins."""
+        """What the request says after the point where it begins; once more, where it was read before."""
         request = self.request
+        request.messages, request.own, request.spans = [], {}, {}
         self.dialect.read_history(request)
         if start is not None and start.point.systems:
             request.system = "\n".join((*start.point.systems, *request.systems.values()))
@@ -309,7 +376,7 @@ class _Restoration:
         policy, parameters = self.policy, self.request.parameters
         if fallback.is_to_be_off(self.wishes, self.request.model) and policy.off is not None:
             return {}, True
-        if fallback.is_off(self.table, policy, parameters):
+        if self.switch is not None:
             return {}, False
         settings = fallback.conflicts(policy, parameters)
         split = self.caller.endpoint.split
@@ -336,6 +403,8 @@ class _Restoration:
             asked=self.report.asked,
             snapshots=self.caller.provider.snapshots(self.caller.host),
             told=nobody if self.memory is None else self.memory.recorded,
+            lessons=self.lessons,
+            off=self.report.switch,
         )
 
     def _place(self, exchange: Exchange, matching: Matching, history: History) -> None:

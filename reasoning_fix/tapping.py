@@ -7,7 +7,7 @@ tap returns each chunk as it came, whatever happens; a fault of ours only makes 
 import logging
 from collections.abc import Callable
 
-from reasoning_fix import usage
+from reasoning_fix import refusals, usage
 from reasoning_fix.dialects.wire import AnswerError
 from reasoning_fix.recording import Exchange, record_answer
 from reasoning_fix.streams.coding import CodingError, decoder
@@ -39,7 +39,16 @@ class Tap:
         streamed: bool,
         length: int | None,
         keep: int = 0,
+        refuses: Callable[[bytes], bool] | None = None,
     ) -> None:
+        self.may_hold_back = False
+        self.refusal: bytes | None = None
+        self._refuses = refuses
+        # Whether an answer has begun: what came so far decides nothing.
+        self._is_open = refuses is not None
+        self._late: list[bytes] = []
+        self._begin = b""
+        self._is_coded = content_encoding.strip().lower() not in ("", "identity")
         self._exchange = exchange
         self._folder = exchange.dialect.folder(exchange.snapshots)
         self._events = EventReader() if streamed else None
@@ -62,6 +71,8 @@ class Tap:
             # The end, or an empty frame of HTTP/2: which of them, only `finish` tells. Passed on, the latter
             # would end the answer of a client that speaks HTTP/1.
             return []
+        if self._is_open and self.may_hold_back:
+            return self._before_answer(chunk)
         try:
             ends = self._may_hold and chunk.endswith(_EVENT_ENDS)
             if (
@@ -91,6 +102,43 @@ class Tap:
             self._fault(fault)
         self._done = True
 
+    def _before_answer(self, chunk: bytes) -> bytes | list[bytes]:
+        """Whether a chunk goes on while it is not known yet that this is an answer: all but refusals do.
+
+        What may become a refusal waits until it is whole; comments and whatever begins otherwise do not.
+        """
+        try:
+            self._held.append(chunk)
+            self._read_held()
+        except Exception as fault:
+            self._fault(fault)
+        if self.refusal is None and self._is_open:
+            begin = self._begin if self._events is None else self._events.pending
+            may_be = refusals.may_be_in_place_of_answer(begin + chunk) and len(begin) < refusals.LONGEST
+            only_comments = self._events is not None and begin[:1] in (b"", b":") and not self._is_coded
+            self._is_open = (may_be or only_comments or not begin.strip()) and not self._done
+            if not may_be and not self._late:
+                return chunk
+        if self.refusal is not None or self._is_open:
+            self._late.append(chunk)
+            return []
+        return self._released(chunk)
+
+    def _released(self, chunk: bytes) -> bytes:
+        if not self._late:
+            return chunk
+        late, self._late = self._late, []
+        return b"".join((*late, chunk))
+
+    def take_late(self) -> bytes:
+        """What was held back, or was put in its place, to be sent on now."""
+        late, self._late = self._late, []
+        return b"".join(late)
+
+    def put_in_place(self, body: bytes) -> None:
+        """What goes on instead of what was held back."""
+        self._late = [body]
+
     @property
     def answered(self) -> int:
         """When a turn was last recorded, in milliseconds since the epoch; 0 where none was."""
@@ -115,9 +163,13 @@ class Tap:
         if self._events is not None:
             for payload in self._events.feed(data):
                 self._take(payload)
+                if self._done:
+                    break
             return
         self._body.append(data)
         self._body_size += len(data)
+        if self._is_open:
+            self._begin += data
         if self._body_size > _ANSWER_LIMIT:
             raise AnswerError("the answer is too long")
         # The client can use a body of known length as soon as its last byte is there.
@@ -139,6 +191,11 @@ class Tap:
             record_answer(self._exchange, answer)
 
     def _take(self, payload: bytes) -> None:
+        if self._is_open and payload.strip():
+            self._is_open = False
+            if self._refuses is not None and self._refuses(payload):
+                self.refusal, self._done = payload, True
+                return
         if (cost := usage.read(payload)) is not None:
             self._exchange.cost = self._exchange.cost.with_later(cost)
         for answer in self._folder.feed(payload):

@@ -98,9 +98,7 @@ class Scene:
         """A user's own file on top of the built-in table."""
         self.table = providers.load(path)
 
-    def restore_body(
-        self, body: bytes, caller: Caller, *taught: Lesson, only_demanded: bool = False
-    ) -> Restored:
+    def restore_body(self, body: bytes, caller: Caller, *taught: Lesson) -> Restored:
         wishes = msgspec.structs.replace(self.wishes, mode=self.mode)
         restored = restore(
             body,
@@ -110,7 +108,6 @@ class Scene:
             wishes,
             self.lessons,
             taught=taught,
-            only_demanded=only_demanded,
             memory=self.memory,
             defers=self.defers,
         )

@@ -160,7 +160,10 @@ def test_what_is_learned_from_a_request_is_no_candidate_in_it() -> None:
 
 
 UNTOUCHED = {
-    "thinking off": ({"thinking": {"type": "disabled"}}, "thinking is off in this request"),
+    "thinking off": (
+        {"thinking": {"type": "disabled"}},
+        "thinking is off in this request (switch 'thinking')",
+    ),
     "nothing said": ({"messages": GO}, "the model has said nothing in it yet"),
     "no messages": ({"messages": 3}, "messages is no array (ValidationError)"),
 }

@@ -178,7 +178,8 @@ def test_optional_reasoning_can_be_left_out() -> None:
     second = scene.say(said, turn("It is sunny there.", reasoning_content="R2"))
     said += [second, user("more")]
     assert reasoning(scene.sent(said)) == ["R1", "R2"]
-    short = scene.restore_body(scene.body(said), scene.caller(), only_demanded=True)
+    shorter = Lesson(scene.host, "chat_completions", "kimi-k2.5", "too_long")
+    short = scene.restore_body(scene.body(said), scene.caller(), shorter)
     assert reasoning(json.loads(short.body or b"")["messages"]) == ["R1", ...]
     assert short.report.text() == "restored 1 of 1 turns: 1 by context; left out the reasoning of 1 turn"
     assert reasoning(scene.sent(said)) == ["R1", "R2"]

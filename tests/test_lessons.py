@@ -172,7 +172,7 @@ def test_lessons_hold_no_text_of_anybodys(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "lessons.json"
     Lessons(path, clock).learn(WANTS)
     (lesson,) = json.loads(path.read_text())
-    assert set(lesson) == {"host", "dialect", "family", "means", "detail", "learned"}
+    assert set(lesson) == {"host", "dialect", "family", "means", "detail", "learned", "conversation"}
 
 
 # ---- What they change -------------------------------------------------------------------------------------

@@ -705,13 +705,13 @@ def test_a_turn_split_into_text_and_call_gets_its_thinking_once() -> None:
     assert rest == BOTH and is_stand_in(first)
 
 
-def test_a_split_turn_that_still_has_its_thinking_gets_it_no_second_time() -> None:
+def test_the_thinking_of_a_split_turn_stands_once_and_with_its_calls() -> None:
     scene = scene_at()
     history = two_turns(scene)
     said, called = history[1]["content"]
     split = [history[0], turn(*BOTH[0], said), turn(called), *history[2:]]
     first, second, last = thoughts(scene.sent(split))
-    assert [first, last] == BOTH and is_stand_in(second)
+    assert is_stand_in(first) and [second, last] == BOTH
 
 
 def test_pieces_that_each_have_their_blocks_are_left_alone() -> None:

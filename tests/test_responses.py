@@ -750,12 +750,17 @@ def test_an_interrupted_turn_gets_the_thought_that_came() -> None:
         assert shape(sent) == "uRmu" and sent[1]["content"] == reason("half a tho")["content"]
 
 
-@pytest.mark.parametrize("off", [{"reasoning": {"effort": "none"}}, {"thinking": {"type": "disabled"}}])
-def test_thinking_off_is_left_alone(off: dict[str, object]) -> None:
+def test_thinking_off_is_left_alone() -> None:
     scene = scene_at()
     history = two_turns(scene)
-    assert scene.restore(history, **off).body is None
+    assert scene.restore(history, reasoning={"effort": "none"}).body is None
     assert scene.sent(history, reasoning={"effort": "high"}) == with_both(history)
+
+
+def test_the_switch_of_another_wire_turns_nothing_off() -> None:
+    scene = scene_at()
+    history = two_turns(scene)
+    assert scene.sent(history, thinking={"type": "disabled"}) == with_both(history)
 
 
 def test_never_across_credentials_or_wires() -> None:

@@ -56,7 +56,7 @@ def deltas(path: Path) -> dict[str, str]:
         if line.startswith("data: {"):
             for choice in json.loads(line[6:])["choices"]:
                 for name in ("content", "reasoning_content", "reasoning"):
-                    if isinstance(value := choice["delta"].get(name), str):
+                    if isinstance(value := (choice.get("delta") or {}).get(name), str):
                         texts[name] = texts.get(name, "") + value
     return texts
 

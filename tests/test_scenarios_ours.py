@@ -162,7 +162,7 @@ CASES = {
         ),
     ),
     "an item's id is not found on the wire of items": Case(
-        Place("openrouter.ai", "/api/v1/responses", "openai/gpt-5.6"),
+        Place("openrouter.ai", "/api/v1/responses", "openai/gpt-5.6-codex"),
         lambda: call(seal=SEALED),
         _item_ids,
         relayed(
@@ -170,7 +170,7 @@ CASES = {
         ),
     ),
     "a sealed item cannot be opened": Case(
-        Place("opencode.ai", "/zen/v1/responses", "gpt-5.6"),
+        Place("opencode.ai", "/zen/v1/responses", "gpt-5.6-codex"),
         lambda: call(seal=SEALED),
         _seals,
         refusal("The encrypted content gAAA...OTA could not be verified."),

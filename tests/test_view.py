@@ -62,6 +62,7 @@ class Door:
     def stream(self, one: http.HTTPFlow, chunks: list[bytes], coding: str = "", error: str = "") -> None:
         headers = {"content-type": "text/event-stream"} | ({"content-encoding": coding} if coding else {})
         one.response = http.Response.make(200, b"", headers)
+        del one.response.headers["content-length"]
         self.headers = dict(one.response.headers)
         one.response.raw_content = None
         self.addon.responseheaders(one)

@@ -3,7 +3,8 @@
 Deltas are folded as they come: text appended, tool calls assembled, reasoning kept per field. Traps seen in
 real recordings, each with its branch below: fragments that repeat `"id": ""`; fragments without `index`; ids
 that change in mid-stream; parallel calls that all carry index 0; `choices: null` or `[]`; reasoning after
-content; snapshots in place of increments (MiniMax, https://github.com/MiniMax-AI/MiniMax-M2/issues/95).
+content; the whole message once more at the end (MiniMax M3, https://github.com/ENTERPILOT/GoModel/pull/1068);
+snapshots in place of increments (MiniMax, https://github.com/MiniMax-AI/MiniMax-M2/issues/95).
 """
 
 import json
@@ -152,9 +153,10 @@ class AnswerFolder:
                 if len(self._choices) > _MOST_CHOICES:
                     raise AnswerError(f"an answer has more than {_MOST_CHOICES} choices")
             before = parts.size
-            for delta in (choice.delta, choice.message):
-                if delta is not None:
-                    _fold(parts, delta)
+            if choice.delta is not None:
+                _fold(parts, choice.delta)
+            if choice.message is not None:
+                _take(parts, choice.message)
             self._size += parts.size - before
             if self._size > self._limit:
                 raise AnswerError(f"a turn is longer than {self._limit} characters")
@@ -269,6 +271,28 @@ def _fold(parts: _ChoiceParts, delta: _Delta) -> None:
         _fold_call(parts, call)
     if delta.function_call is not None:
         _fold_call(parts, CallDelta(0, None, delta.function_call))
+
+
+def _take(parts: _ChoiceParts, message: _Delta) -> None:
+    """A whole message: all there is, or what deltas spelled before, which it then takes the place of."""
+    if not (parts.content.pieces or parts.texts or parts.details or parts.single or parts.calls):
+        _fold(parts, message)
+        return
+    if parts.finished:
+        return  # what was handed out is on record
+    whole = _ChoiceParts(False)
+    _fold(whole, message)
+    parts.size += whole.size
+    if whole.content.pieces:
+        parts.content = whole.content
+    parts.texts |= {name: text for name, text in whole.texts.items() if text.pieces}
+    if whole.details or whole.single:
+        parts.details, parts.detail_texts, parts.single = whole.details, whole.detail_texts, whole.single
+    if len(whole.calls) >= len(parts.calls):
+        for call, before in zip(whole.calls, parts.calls, strict=False):
+            call.id, call.name = call.id or before.id, call.name or before.name
+            call.arguments = call.arguments or before.arguments
+        parts.calls = whole.calls
 
 
 def _fold_call(parts: _ChoiceParts, delta: CallDelta) -> None:

@@ -5,17 +5,22 @@ providers' own (providers.toml). Every message is opened on its own, so that one
 others: it then counts as an opaque message and is carried over as it came.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
+from reasoning_fix.dialects import values
 from reasoning_fix.dialects.chat_answers import AnswerFolder
 from reasoning_fix.dialects.splice import Written, items, set_in_items, set_items, set_members, with_history
 from reasoning_fix.dialects.wire import Change, NotChatError, Request
 from reasoning_fix.providers import Provider
 from reasoning_fix.turns import Call, Other, Turn
 
-HISTORY = "messages"
+NAME: Final = "chat_completions"
+# Whether a provider looks for reasoning message by message.
+PER_MESSAGE: Final = True
+HISTORY: Final = "messages"
 _SYSTEM_ROLES = ("system", "developer")
 
 Raw = msgspec.Raw
@@ -131,6 +136,11 @@ def write_request(
     return with_history(request.body, request.parameters, HISTORY, settings, write_history(request, changes))
 
 
+def joints(request: Request, indices: Sequence[int]) -> list[int]:
+    """Every turn is a message of its own."""
+    return []
+
+
 def position(request: Request, index: int) -> int:
     """Every message is a turn or another message of its own."""
     return request.stands_in + index
@@ -197,9 +207,43 @@ def texts(field: str, value: bytes) -> list[str] | None:
         return None
 
 
+def readable(field: str, value: bytes) -> list[str]:
+    """The text of a field, or the texts of the details in it."""
+    if field != "reasoning_details":
+        return texts(field, value) or []
+    return [text for item in values.items(value) if (text := _detail_text(item))]
+
+
+def words(field: str, value: bytes) -> str:
+    """A text stands in one place only here."""
+    return "\n".join(readable(field, value))
+
+
+def _detail_text(item: bytes) -> str:
+    members = values.opened(item)
+    return _string(members.get("text", _EMPTY)) or _string(members.get("summary", _EMPTY)) or ""
+
+
 def completed(field: str, sent: bytes, recorded: bytes) -> bytes | None:
-    """A chat client sends a field or drops it."""
-    return None
+    """A chat client sends a field or drops it, but for white space at the ends of its text."""
+    if sent[:1] != b'"' or recorded[:1] != b'"':
+        return None
+    mine, theirs = _string(Raw(sent)), _string(Raw(recorded))
+    if mine is None or theirs is None or mine == theirs or mine.strip() != theirs.strip():
+        return None
+    return recorded
+
+
+def without(field: str, value: bytes, parts: Collection[str]) -> bytes | None:
+    """Only details have parts."""
+    if field != "reasoning_details":
+        return value
+    kept = [left for item in values.items(value) if (left := values.stripped(item, parts, _says_something))]
+    return b"[%b]" % b",".join(kept) if kept else None
+
+
+def _says_something(detail: dict[str, Raw]) -> bool:
+    return not detail.keys().isdisjoint(("text", "summary", "encrypted", "data"))
 
 
 def join(field: str, first: bytes, second: bytes) -> bytes:

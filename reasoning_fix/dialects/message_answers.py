@@ -22,11 +22,16 @@ class _Delta(msgspec.Struct):
     stop_reason: str | None = None
 
 
+class _Message(msgspec.Struct):
+    content: Raw = Raw(b"null")
+
+
 class _Event(msgspec.Struct):
     type: str = ""
     index: int | None = None
     content_block: Raw = Raw(b"null")
     delta: _Delta | None = None
+    message: _Message | None = None
     content: Raw = Raw(b"null")
     error: Raw = Raw(b"null")
 
@@ -52,12 +57,10 @@ class AnswerFolder:
             raise AnswerError("the answer carries an error")
         match event.type:
             case "message":
-                for index, raw in enumerate(values.items(event.content)):
-                    self._parts[index] = Block(opened(raw), raw)
-                self._begun = True
+                self._take(event.content)
                 return self._finished()
             case "message_start":
-                self._begun = True
+                self._take(Raw(b"null") if event.message is None else event.message.content)
             case "content_block_start":
                 self._begun = True
                 raw = bytes(event.content_block)
@@ -80,6 +83,12 @@ class AnswerFolder:
     def end(self, complete: bool) -> list[Answered]:
         """The turn, where it was not handed out yet."""
         return self._finished(complete) if self._begun else []
+
+    def _take(self, content: Raw) -> None:
+        """Blocks that are there at once, whatever came of them before."""
+        self._begun = True
+        for index, raw in enumerate(values.items(content)):
+            self._parts[index] = Block(opened(raw), raw)
 
     def _at(self, event: _Event, begins: bool = False) -> int:
         """Which block an event is about: without an index, the last one, or a new one."""

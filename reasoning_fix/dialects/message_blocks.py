@@ -30,7 +30,7 @@ class Block:
         self.added.setdefault(name, []).append(fragment)
 
     def text(self, name: str) -> str:
-        return (string(self.members.get(name)) or "") + "".join(self.added.get(name, ()))
+        return values.spelled(string(self.members.get(name)) or "", "".join(self.added.get(name, ())))
 
     def arguments(self) -> str:
         written = values.joined("".join(self.added.get("partial_json", ())))

@@ -6,7 +6,8 @@ dialect is `blocks`: a layout (values.py) of the thinking blocks as the provider
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -20,7 +21,10 @@ from reasoning_fix.providers import Provider
 from reasoning_fix.turns import Other, Turn
 
 Raw = msgspec.Raw
-HISTORY = "messages"
+NAME: Final = "messages"
+# Whether a provider looks for reasoning message by message.
+PER_MESSAGE: Final = True
+HISTORY: Final = "messages"
 # Claude Code puts notes of its own, which change from request to request, into text blocks like this one.
 _REMINDER = re.compile(r"\s*(<system-reminder>(?:(?!</system-reminder>).)*</system-reminder>\s*)+", re.DOTALL)
 
@@ -185,6 +189,11 @@ def write_request(
     return with_history(request.body, request.parameters, HISTORY, settings, write_history(request, changes))
 
 
+def joints(request: Request, indices: Sequence[int]) -> list[int]:
+    """Every turn is a message of its own."""
+    return []
+
+
 def position(request: Request, index: int) -> int:
     """A turn is one message; others are one or several to a message."""
     return request.spans[index][0]
@@ -252,6 +261,21 @@ def texts(field: str, value: bytes) -> list[str] | None:
     return found
 
 
+def readable(field: str, value: bytes) -> list[str]:
+    """The thoughts in the blocks that have any in plain text."""
+    return [text for raw in values.blocks(value) if (text := _text(opened(raw), "thinking")).strip()]
+
+
+def words(field: str, value: bytes) -> str:
+    """A thought stands in one place only here."""
+    return "\n".join(readable(field, value))
+
+
+def without(field: str, value: bytes, parts: Collection[str]) -> bytes | None:
+    """The layout without these parts of its blocks."""
+    return values.stripped_layout(value, parts, _says_something)
+
+
 def completed(field: str, sent: bytes, recorded: bytes) -> bytes | None:
     """The recorded blocks, where a client dropped some of them, or their signatures, and kept the others."""
     return values.completed(sent, recorded, _said, _says_something, _is_same)
@@ -272,7 +296,8 @@ def _is_same(sent: dict[str, Raw], recorded: dict[str, Raw]) -> bool:
         return False
     if signature and not thought.strip():
         return signature == _text(recorded, "signature")
-    return thought == _text(recorded, "thinking") and signature in ("", _text(recorded, "signature"))
+    same = thought.strip() == _text(recorded, "thinking").strip()
+    return same and signature in ("", _text(recorded, "signature"))
 
 
 def _text(block: Mapping[str, Raw], name: str) -> str:

@@ -68,7 +68,8 @@ class Item:
 
     def message(self) -> str:
         text, attached = self.said()
-        return text + "".join(self.added.get("text", ())) + attached.decode("utf-8", "replace")
+        text = values.spelled(text, "".join(self.added.get("text", ())))
+        return text + attached.decode("utf-8", "replace")
 
     def lacks(self, name: str) -> bool:
         """Whether what deltas call by this name is not in the item itself."""
@@ -83,7 +84,8 @@ class Item:
         parts: dict[str, bytes | Raw] = {}
         for name, kind in (("content", "reasoning_text"), ("summary", "summary_text")):
             if name in self.added:
-                text = encoded("".join(self.added[name]))
+                begun = "".join(thoughts(self.members, (name,)))
+                text = encoded(values.spelled(begun, "".join(self.added[name])))
                 parts[name] = b'[{"type":"%b","text":%b}]' % (kind.encode(), text)
         return values.closed({**self.members, **parts}) if parts else self.raw
 
@@ -98,7 +100,8 @@ class Item:
         return values.closed(texts)
 
     def _text(self, name: str) -> str:
-        return values.joined((string(self.members.get(name)) or "") + "".join(self.added.get(name, ())))
+        begun = string(self.members.get(name)) or ""
+        return values.joined(values.spelled(begun, "".join(self.added.get(name, ()))))
 
     def _constant(self) -> bytes:
         return values.closed({name: v for name, v in self.members.items() if name not in _VOLATILE})

@@ -6,7 +6,8 @@ messages, calls. The one reasoning field of this dialect is `items`: a layout (v
 items as the provider said them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -20,7 +21,10 @@ from reasoning_fix.providers import Provider
 from reasoning_fix.turns import Other
 
 Raw = msgspec.Raw
-HISTORY = "input"
+NAME: Final = "responses"
+# Whether a provider looks for reasoning message by message.
+PER_MESSAGE: Final = False
+HISTORY: Final = "input"
 # Members by which a client names a conversation that the server keeps.
 _KEPT = ("previous_response_id", "conversation")
 _OTHERS = ("user", "system", "developer")
@@ -90,6 +94,8 @@ def read_history(request: Request) -> None:
         if item.kind == "item_reference":
             raise KeptByServer("the server keeps items of this conversation itself (item_reference)")
         if item.role == "assistant":
+            if place in request.cuts:
+                _close(request, run)
             run.append((place, item))
             continue
         _close(request, run)
@@ -135,6 +141,28 @@ def write_request(
     return with_history(request.body, request.parameters, HISTORY, settings, write_history(request, changes))
 
 
+def joints(request: Request, indices: Sequence[int]) -> list[int]:
+    """Between messages, and between a message and calls: with the reasoning that stands before either."""
+    spans = [span for index in indices if len(span := request.spans[index]) > 1]
+    raws = values.items(request.array) if spans else []
+    return [place for span in spans for place in _joints(raws, span)]
+
+
+def _joints(raws: Sequence[bytes], span: Sequence[int]) -> list[int]:
+    found: list[int] = []
+    begin, last = None, ""
+    for place in span:
+        item = Item(raws[place])
+        if item.thinks:
+            begin = place if begin is None else begin
+            continue
+        kind = "message" if item.kind == "message" else "call"
+        if last and (last, kind) != ("call", "call"):
+            found.append(place if begin is None else begin)
+        begin, last = None, kind
+    return found
+
+
 def position(request: Request, index: int) -> int:
     """A turn is a run of items."""
     return request.spans[index][0]
@@ -170,26 +198,66 @@ def texts(field: str, value: bytes) -> list[str] | None:
     return found
 
 
+def readable(field: str, value: bytes) -> list[str]:
+    """The thoughts in parts of the type that DeepSeek looks for: a summary does not count."""
+    parts = (part for raw in values.blocks(value) for part in values.items(opened(raw).get("content")))
+    return [text for part in map(opened, parts) if _type(part) == "reasoning_text" and (text := _text(part))]
+
+
+def words(field: str, value: bytes) -> str:
+    """The contents of the items in any form, be it a plain text; summaries where there are none."""
+    found = [opened(raw) for raw in values.blocks(value)]
+    for name in ("content", "summary"):
+        said = [string(item.get(name)) or "\n".join(thoughts(item, (name,))) for item in found]
+        if any(text.strip() for text in said):
+            return "\n".join(text for text in said if text)
+    return ""
+
+
+def without(field: str, value: bytes, parts: Collection[str]) -> bytes | None:
+    """The layout without these parts of its items."""
+    return values.stripped_layout(value, parts, lambda item: bool(thoughts(item) or _sealed(item)))
+
+
 def completed(field: str, sent: bytes, recorded: bytes) -> bytes | None:
     """The recorded items, where a client dropped some of them, or their texts, and kept the others."""
     return values.completed(sent, recorded, _said, _says_something, _is_same)
 
 
-def _said(item: Mapping[str, Raw]) -> tuple[list[str], str]:
-    return thoughts(item), _sealed(item)
+def _said(item: Mapping[str, Raw]) -> tuple[list[tuple[str, str, str]], str]:
+    forms = [
+        (name, _type(part), _text(part))
+        for name in ("content", "summary")
+        for part in map(opened, values.items(item.get(name)))
+    ]
+    return [form for form in forms if form[2]], _sealed(item)
 
 
 def _says_something(item: Mapping[str, Raw]) -> bool:
-    return bool(thoughts(item) or _sealed(item) or _id(item))
+    return bool(_texts(item) or _sealed(item) or _id(item))
+
+
+def _texts(item: Mapping[str, Raw]) -> list[str]:
+    """The thoughts without white space at their ends, be they a plain text in place of parts."""
+    plain = string(item.get("content"))
+    return [text.strip() for text in (thoughts(item) if plain is None else [plain]) if text.strip()]
 
 
 def _is_same(sent: dict[str, Raw], recorded: dict[str, Raw]) -> bool:
-    mine, theirs = thoughts(sent), thoughts(recorded)
+    mine, theirs = _texts(sent), _texts(recorded)
     if _sealed(sent) not in ("", _sealed(recorded)):
         return False
     if mine:
         return all(text in theirs for text in mine)
     return bool(_sealed(sent)) or (_id(sent) != "" and _id(sent) == _id(recorded))
+
+
+def _type(part: Mapping[str, Raw]) -> str:
+    return string(part.get("type")) or ""
+
+
+def _text(part: Mapping[str, Raw]) -> str:
+    return string(part.get("text")) or ""
 
 
 def _id(item: Mapping[str, Raw]) -> str:

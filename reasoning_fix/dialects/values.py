@@ -6,7 +6,7 @@ visible blocks. The layout of two merged turns is one after the other.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -46,6 +46,13 @@ def joined(text: str, errors: str = "replace") -> str:
     Half a character becomes U+FFFD, as it does when a client encodes the text for its next request.
     """
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", errors)
+
+
+def spelled(start: str, added: str) -> str:
+    """A text that began with `start` and went on in fragments, which some relays begin over."""
+    if added.startswith(start):
+        return added
+    return start if start.startswith(added) else start + added
 
 
 def encoded(text: str) -> bytes:
@@ -173,6 +180,46 @@ def completed(
     if all(any(is_same(block, other) for other in left) for block in filter(says_something, mine)):
         return recorded
     return None
+
+
+SEALED = ("encrypted_content", "encrypted", "data")
+# The members that a part of a reasoning item or block stands in, whatever the wire calls it.
+PARTS: Mapping[str, tuple[str, ...]] = {"signature": ("signature",), "item_id": ("id",), "sealed": SEALED}
+
+
+def stripped(
+    item: bytes, parts: Collection[str], says_something: Callable[[dict[str, Raw]], bool]
+) -> bytes | None:
+    """A reasoning item or block without some parts, every other member as it came.
+
+    None where it then says nothing any more; an item that has none of these parts stays as it is.
+    """
+    members = opened(item)
+    names = {name for part in parts for name in PARTS.get(part, (part,))}
+    if names.isdisjoint(members):
+        return item
+    if not members.keys().isdisjoint(names.intersection(SEALED)):
+        # Without its seal, what the id names is another item.
+        names |= {"id"}
+    left = {name: value for name, value in members.items() if name not in names}
+    return closed(left) if says_something(left) else None
+
+
+def stripped_layout(
+    value: bytes, parts: Collection[str], says_something: Callable[[dict[str, Raw]], bool]
+) -> bytes | None:
+    """A layout whose blocks are `stripped`; None where none is left."""
+    kept = list(_stripped_items(value, parts, says_something))
+    return b"[%b]" % b",".join(kept) if any(item[:1] == b"{" for item in kept) else None
+
+
+def _stripped_items(
+    value: bytes, parts: Collection[str], says_something: Callable[[dict[str, Raw]], bool]
+) -> Iterator[bytes]:
+    for item in items(value):
+        left = stripped(item, parts, says_something) if item[:1] == b"{" else item
+        if left is not None:
+            yield left
 
 
 class Bound:

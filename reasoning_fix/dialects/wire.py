@@ -6,7 +6,7 @@ a Responses turn. What a field's value looks like is its dialect's business; the
 stores and hands back bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -40,7 +40,8 @@ class Request(msgspec.Struct):
     `messages` has one entry per turn or other message, None for system messages. By index in it: `systems`
     holds the texts of system messages, where `system` is made of these; `own` the reasoning fields that a
     client sent; `spans` the positions of a turn in the array (where they are not its index); `in_parts` the
-    content of chat turns that is a list, `null_content` those without any. `continued` is the index of a last
+    content of chat turns that is a list, `null_content` those without any. `cuts` are positions in the array
+    at which a turn begins although nothing was said before it. `continued` is the index of a last
     assistant message that the model is asked to continue, or None; `parameters` the body's members.
     """
 
@@ -58,6 +59,7 @@ class Request(msgspec.Struct):
     in_parts: dict[int, bytes] = {}
     spans: dict[int, tuple[int, ...]] = {}
     null_content: set[int] = set()
+    cuts: frozenset[int] = frozenset()
     continued: int | None = None
 
 
@@ -80,9 +82,15 @@ class Folder(Protocol):
 
 
 class Dialect(Protocol):
-    """One wire format; each is a module of this folder with these functions. `HISTORY` names its array."""
+    """One wire format; each is a module of this folder with these functions.
 
+    `NAME` is what endpoints in the provider table call it, `HISTORY` names its array. `PER_MESSAGE`:
+    reasoning is looked for in each message, so that of a turn in two the one with the tool calls carries it.
+    """
+
+    NAME: str
     HISTORY: str
+    PER_MESSAGE: bool
 
     def read_request(self, body: bytes) -> Request:
         """A request body, read whole. Raises NotChatError where it is none."""
@@ -110,6 +118,9 @@ class Dialect(Protocol):
     ) -> bytes:
         """The body with reasoning set in some turns and members at its top. Raises SpliceError."""
 
+    def joints(self, request: Request, indices: Sequence[int]) -> list[int]:
+        """Where in the array these turns may each be several that stand side by side (see `Request.cuts`)."""
+
     def position(self, request: Request, index: int) -> int:
         """Where in the array the turn with this index begins."""
 
@@ -131,8 +142,23 @@ class Dialect(Protocol):
     def texts(self, field: str, value: bytes) -> list[str] | None:
         """The reasoning texts in a value; None where it holds reasoning that is no plain text."""
 
+    def readable(self, field: str, value: bytes) -> list[str]:
+        """The reasoning texts in a value that stand where a provider reads them; sealed ones it may not."""
+
+    def words(self, field: str, value: bytes) -> str:
+        """All that a value says in plain text, wherever in it that stands."""
+
     def completed(self, field: str, sent: bytes, recorded: bytes) -> bytes | None:
-        """What a client sent, with what it left out of the recorded value; None where it left out nothing."""
+        """The recorded value, where a client sent a part of it, trimmed it, or wrote it in another form.
+
+        None where it sent what was recorded, or something else.
+        """
+
+    def without(self, field: str, value: bytes, parts: Collection[str]) -> bytes | None:
+        """A value without some parts; None where nothing is left of it.
+
+        Parts are "signature", "item_id", "sealed", and names of members of its items.
+        """
 
     def join(self, field: str, first: bytes, second: bytes) -> bytes:
         """The reasoning of two turns that a client merged into one, in order."""

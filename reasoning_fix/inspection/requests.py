@@ -68,6 +68,7 @@ class Told(msgspec.Struct, frozen=True):
     turns: tuple[Treated, ...] | None = None
     thinking_off: bool = False
     changed: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def title(dialect: str) -> str:
@@ -263,7 +264,7 @@ def _done(told: Told) -> list[tuple[str, str]]:
     """What the addon did to a request, in one line."""
     if told.turns is None:
         return []
-    done = [f"changed {', '.join(told.changed)}"] if told.changed else []
+    done = [*([f"changed {', '.join(told.changed)}"] if told.changed else []), *told.remarks]
     if told.thinking_off:
         return [("reasoning-fix", "; ".join(["thinking is off: no turn was touched", *done]))]
     counts = Counter(turn.status for turn in told.turns)
@@ -289,6 +290,8 @@ def _words(turn: Treated | None) -> str:
             return f"reasoning restored{evidence}{recorded}"
         case "filled":
             return "reasoning not on record, filled by rule"
+        case "moved":
+            return "reasoning sent by the client, moved to where it is read"
         case "empty":
             return f"on record as having had no reasoning{recorded}"
         case "part":

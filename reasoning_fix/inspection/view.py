@@ -32,6 +32,7 @@ class _Note(msgspec.Struct):
     turns: list[tuple[int, str, str, int]] | None = None
     thinking_off: bool = False
     changed: list[str] = []
+    remarks: list[str] = []
 
 
 class ChatView(contentviews.Contentview):
@@ -91,7 +92,7 @@ def _told(one: http.HTTPFlow | None) -> Told:
     if noted is None or noted.turns is None:
         return Told()
     turns = tuple(Treated(*turn) for turn in noted.turns)
-    return Told(turns, noted.thinking_off, tuple(noted.changed))
+    return Told(turns, noted.thinking_off, tuple(noted.changed), tuple(noted.remarks))
 
 
 def _ended(one: http.HTTPFlow | None, response: http.Response) -> Ended:

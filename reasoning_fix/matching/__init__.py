@@ -17,7 +17,7 @@ board.py holds the state of a match; strong.py, weak.py and ties.py are the kind
 """
 
 from reasoning_fix.matching.board import Board
-from reasoning_fix.matching.strong import by_altered_turn, by_call_ids, by_place
+from reasoning_fix.matching.strong import by_altered_turn, by_call_ids, by_place, by_thought_in_text
 from reasoning_fix.matching.verdicts import (
     BY_CONTEXT,
     Conversation,
@@ -86,8 +86,8 @@ def _widen(board: Board) -> None:
     board.add(
         board.lookup.related(
             contexts=board.asked,
-            turns={slot.turn for _, slot in open_slots},
-            ids={call_id for _, slot in open_slots for call_id, _ in slot.calls if call_id},
+            turns={turn for _, slot in open_slots for turn in board.said_by(slot)},
+            ids=board.look_for(call_id for _, slot in open_slots for call_id in slot.ids if call_id),
         )
     )
     _walk(board, wide=True)
@@ -107,6 +107,7 @@ def _walk(board: Board, wide: bool = False) -> None:
             by_place(board, position)
             or (wide and by_call_ids(board, position, slot))
             or (wide and by_altered_turn(board, position, slot))
+            or (wide and by_thought_in_text(board, position, slot))
         )
         if verdict:
             board.settle(position, verdict)

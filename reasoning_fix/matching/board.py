@@ -6,9 +6,17 @@ It knows where turns stand and which records there are for them, not which of th
 from collections import defaultdict
 from collections.abc import Iterable
 
+import msgspec
+
 from reasoning_fix.matching.verdicts import Contradiction, Conversation, Last, Lookup, Observer, Verdict
 from reasoning_fix.store import Record
 from reasoning_fix.turns import NONE, Fingerprints, History, Slot
+
+# A recorded thought must be longer than this (characters) to be evidence where it stands in a text.
+LONG_THOUGHT = 40
+# Longer texts are not searched for one, nor more than so many of their last lines taken for the visible rest.
+_LONGEST_WITH_THOUGHT = 64 * 1024
+_RESTS = 12
 
 
 class Board:
@@ -37,6 +45,8 @@ class Board:
         self.sent_places: list[bytes] = []
         self.tied: set[int] = set()
         self.asked: set[bytes] = set()
+        # Fingerprints of ids with their punctuation, as older records have them, and what they are today.
+        self.older_ids: dict[bytes, bytes] = {}
         self.used: set[bytes] = set()
         self.pool: dict[bytes, Record] = {}
         self.by_place: dict[bytes, list[Record]] = defaultdict(list)
@@ -87,6 +97,8 @@ class Board:
         for record in records:
             if record.key in self.pool:
                 continue
+            if self.older_ids and any(call_id in self.older_ids for call_id, _ in record.calls):
+                record = self._as_today(record)
             if self.last is not None and self.last.used(record.key):
                 raise Contradiction
             self.pool[record.key] = record
@@ -95,6 +107,25 @@ class Board:
             self.by_turn[record.turn].append(record)
             for pair in record.calls:
                 self.by_call[pair].append(record)
+
+    def look_for(self, ids: Iterable[str]) -> set[bytes]:
+        """The fingerprints by which calls with these ids are looked up, in records of any age."""
+        found = set()
+        for call_id in ids:
+            today, older = self.marks.id(call_id), self.marks.spelled_id(call_id)
+            found |= {today, older}
+            if older != today:
+                self.older_ids[older] = today
+        return found
+
+    def _as_today(self, record: Record) -> Record:
+        calls = tuple((self.older_ids.get(call_id, call_id), call) for call_id, call in record.calls)
+        return msgspec.structs.replace(record, calls=calls)
+
+    def said_by(self, slot: Slot) -> list[bytes]:
+        """The fingerprints that a slot's turn may have: as it came, and without a thought before its text."""
+        calls = tuple(call for _, call in slot.calls)
+        return [slot.turn, *(self.marks.turn(rest, calls) for rest in _rests(slot.text))]
 
     def settle(self, position: int, verdict: Verdict) -> None:
         self.verdicts[position] = verdict
@@ -133,6 +164,17 @@ class Board:
         if 0 <= position < len(self.slots) and (verdict := self.verdicts[position]):
             return verdict.records[-1]
         return None
+
+
+def _rests(text: str) -> list[str]:
+    """What may be left of a text without a thought that a client put before it: its last lines, or none."""
+    if not LONG_THOUGHT < len(text) <= _LONGEST_WITH_THOUGHT:
+        return []
+    rests, end = [""], len(text)
+    while len(rests) < _RESTS and (end := text.rfind("\n", 0, end)) > 0:
+        if (rest := text[end:].strip()) and rest != rests[-1]:
+            rests.append(rest)
+    return rests
 
 
 def _stand_in(last: Last) -> Slot:

@@ -4,10 +4,17 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from reasoning_fix.matching.board import Board
+from reasoning_fix.matching.board import LONG_THOUGHT, Board
 from reasoning_fix.matching.ties import choose
-from reasoning_fix.matching.verdicts import BY_CONTEXT, BY_ID, Opened, Verdict
-from reasoning_fix.matching.weak import same_neighbour
+from reasoning_fix.matching.verdicts import (
+    BY_CONTEXT,
+    BY_ID,
+    BY_THOUGHT,
+    BY_WRITTEN_CALLS,
+    Opened,
+    Verdict,
+)
+from reasoning_fix.matching.weak import other_session, same_neighbour
 from reasoning_fix.store import Record
 from reasoning_fix.turns import Slot
 
@@ -88,7 +95,44 @@ def by_altered_turn(board: Board, position: int, slot: Slot) -> Verdict | None:
         board.add(board.lookup.related(contexts=(context,), turns=(), ids=()))
     candidates = [record for record in board.by_context.get(context, ()) if _is_altered(board, record, slot)]
     record = choose(board, candidates, position, newest=True)
-    return Verdict((record,), BY_CONTEXT) if record else None
+    if record is not None:
+        return Verdict((record,), BY_CONTEXT)
+    written = [record for record in board.by_context.get(context, ()) if _is_written_out(board, record, slot)]
+    record = choose(board, written, position, newest=True)
+    return Verdict((record,), BY_WRITTEN_CALLS) if record else None
+
+
+def _is_written_out(board: Board, record: Record, slot: Slot) -> bool:
+    """Whether the calls of a turn stand in a text, with their ids: smolagents writes them out."""
+    if slot.calls or not record.calls:
+        return False
+    opened = board.lookup.open(record)
+    if opened is None or not opened.ids or not all(opened.ids):
+        return False
+    return opened.text in slot.text and all(call_id in slot.text for call_id in opened.ids)
+
+
+def by_thought_in_text(board: Board, position: int, slot: Slot) -> Verdict | None:
+    """The whole of a recorded thought stands in the text: it is that turn, whatever else a client changed.
+
+    Looked for among the turns whose visible text and calls are what is left, and those of the same calls.
+    """
+    if len(slot.text) <= LONG_THOUGHT or not board.pool:
+        return None
+    near = [record for turn in board.said_by(slot) for record in board.by_turn.get(turn, ())]
+    near += [record for pair in slot.calls for record in board.by_call.get(pair, ())]
+    near += board.by_context.get(board.contexts[position], ())
+    unique = {record.key: record for record in near if not other_session(board, record)}
+    record = choose(board, [r for r in unique.values() if _holds_thought(board, r, slot)], position, False)
+    return Verdict((record,), BY_THOUGHT) if record else None
+
+
+def _holds_thought(board: Board, record: Record, slot: Slot) -> bool:
+    opened = board.lookup.open(record) if record.thought else None
+    if opened is None:
+        return False
+    thoughts = list(_thoughts(opened))
+    return any(len(text) > LONG_THOUGHT for text in thoughts) and all(text in slot.text for text in thoughts)
 
 
 def _is_altered(board: Board, record: Record, slot: Slot) -> bool:
@@ -122,11 +166,12 @@ def _one_continues_other(recorded: str, sent: str) -> bool:
 
 
 def _holds_reasoning(text: str, opened: Opened) -> bool:
-    return any(
-        thought in text
-        for value in opened.fields.values()
-        for thought in _strings(msgspec.json.decode(value))
-    )
+    return any(thought in text for thought in _thoughts(opened))
+
+
+def _thoughts(opened: Opened) -> Iterator[str]:
+    for value in opened.fields.values():
+        yield from _strings(msgspec.json.decode(value))
 
 
 def _strings(value: object) -> Iterator[str]:

@@ -10,6 +10,8 @@ from reasoning_fix.turns import NONE, Fingerprints, History, Slot
 
 BY_CONTEXT = "context"
 BY_ID = "tool-call id"
+BY_THOUGHT = "the thought in its text"
+BY_WRITTEN_CALLS = "calls written out as text"
 BY_NEIGHBOUR = "neighbouring turn"
 BY_TURN = "distinctive turn"
 

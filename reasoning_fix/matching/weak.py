@@ -6,7 +6,7 @@ from reasoning_fix.matching.board import Board
 from reasoning_fix.matching.ties import age, choose
 from reasoning_fix.matching.verdicts import BY_NEIGHBOUR, BY_TURN, Verdict
 from reasoning_fix.store import Record
-from reasoning_fix.turns import Slot
+from reasoning_fix.turns import Slot, bare
 
 # A turn together with the message before it must say this much (characters) before the pair is evidence:
 # "ok" / "Done." is said in every conversation.
@@ -19,7 +19,11 @@ _DISTINCTIVE_CALL = 24
 def match_neighbours(board: Board) -> bool:
     """Same turn, and the recorded turn before or after it agrees, or the message just before it."""
     candidates = [
-        [r for r in board.by_turn.get(slot.turn, ()) if r.key not in board.used and not _vetoed(board, r)]
+        [
+            r
+            for r in board.by_turn.get(slot.turn, ())
+            if r.key not in board.used and not other_session(board, r)
+        ]
         if board.verdicts[position] is None
         else []
         for position, slot in enumerate(board.slots)
@@ -28,7 +32,12 @@ def match_neighbours(board: Board) -> bool:
     forward = _chain(board, candidates, range(len(board.slots) - 1, -1, -1), 1)
     found = False
     for position, slot in enumerate(board.slots):
-        records = [r for r in candidates[position] if r.key not in board.used]
+        records = [
+            r
+            for r in candidates[position]
+            if r.key not in board.used
+            and (_is_neighbour_of_known(board, r, position) or not _other_ids(board, r, slot))
+        ]
         if not records:
             continue
         length = {r.key: backward[position].get(r.key, 0) + forward[position].get(r.key, 0) for r in records}
@@ -81,7 +90,7 @@ def match_distinctive(board: Board) -> bool:
     for position, slot in enumerate(board.slots):
         if board.verdicts[position] is not None or not _is_distinctive(slot):
             continue
-        all_records = [r for r in board.by_turn.get(slot.turn, ()) if not _vetoed(board, r)]
+        all_records = [r for r in board.by_turn.get(slot.turn, ()) if not other_session(board, r)]
         if not all_records or len({r.thought for r in all_records}) > 1:
             continue
         unused = [r for r in all_records if r.key not in board.used]
@@ -91,7 +100,15 @@ def match_distinctive(board: Board) -> bool:
     return found
 
 
-def _vetoed(board: Board, record: Record) -> bool:
+def _is_neighbour_of_known(board: Board, record: Record, position: int) -> bool:
+    """Whether the recorded turn before or after it is recognised, by identity and not by what it says."""
+    before, after = board.record(position - 1), board.record(position + 1)
+    return (before is not None and record.parent == before.key) or (
+        after is not None and after.parent == record.key
+    )
+
+
+def other_session(board: Board, record: Record) -> bool:
     """Weak evidence does not reach from one conversation, by its own header, into another."""
     mine = board.conversation.session
     return bool(mine and record.session and record.session != mine)
@@ -105,7 +122,7 @@ def _other_ids(board: Board, record: Record, slot: Slot) -> bool:
     if opened is None or len(opened.ids) != len(slot.ids):
         return False
     return any(
-        theirs != mine and _make(theirs) == _make(mine)
+        bare(theirs) != bare(mine) and _make(theirs) == _make(mine)
         for theirs, mine in zip(opened.ids, slot.ids, strict=True)
     )
 

@@ -51,6 +51,11 @@ class EventReader:
         # Few streams use CR at all, and a split at LF alone takes a fraction of the time.
         return self._take(_LINE_END.split(data) if b"\r" in data else data.split(b"\n"))
 
+    @property
+    def pending(self) -> bytes:
+        """What came of an event that is not whole yet, a comment included."""
+        return b"\n".join((*self._data, b"".join(self._fragments)))
+
     def end(self) -> list[bytes]:
         """At the end of the body: the payload of an event whose blank line never came."""
         return self._take([b"", b"", b""])

@@ -47,7 +47,7 @@ def answered(book: Book, flow: object, status: int, refused: str = "") -> None:
     known = _asked.pop(flow, None)
     if known is None:
         return
-    if status in STATUSES:
+    if status in STATUSES or refused:
         book.add(known.line, {by(counts.REFUSED, refused or counts.OTHER): 1})
     elif status == 200:
         avoided = int(known.report.demanded > 0)
