@@ -5,11 +5,14 @@ What refusals taught is forgotten between tests, so that each begins with a prox
 """
 
 import http.client
+import itertools
 from collections import deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from reasoning_fix.lessons import Lessons
 from tests.proxy import Proxy, open_connection
@@ -18,6 +21,22 @@ from tests.wires import MESSAGES, Entry, Said
 
 # A request that reached the provider as the client sent it.
 NOTHING = (b"", b"")
+
+either_way = pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+
+
+def named(places: Sequence[Place]) -> dict[str, Place]:
+    return {str(place): place for place in places}
+
+
+def by_turns(**tables: Mapping[str, Any]) -> pytest.MarkDecorator:
+    """Every combination of cases of these tables, streamed and whole by turns."""
+    cases = []
+    for picked in itertools.product(*(enumerate(table.items()) for table in tables.values())):
+        streamed = sum(number for number, _ in picked) % 2 == 0
+        name = ", ".join([*(name for _, (name, _) in picked), "streamed" if streamed else "whole"])
+        cases.append(pytest.param(*(case for _, (_, case) in picked), streamed, id=name))
+    return pytest.mark.parametrize([*tables, "streamed"], cases)
 
 
 class Seen(msgspec.Struct):

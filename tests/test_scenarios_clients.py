@@ -5,9 +5,7 @@ Where the rules put words in at once, a switch that the provider does not listen
 
 import json
 
-import pytest
-
-from tests.laboratory import Lab
+from tests.laboratory import Lab, either_way
 from tests.proxy import client, messages_client
 from tests.strict import Answer, Demands, Place, call, missing
 from tests.wires import TOOL, Said
@@ -16,7 +14,6 @@ CHAT = Place("api.deepseek.com", "/v1/chat/completions", "deepseek-v4-pro")
 MESSAGES = Place("api.deepseek.com", "/anthropic/v1/messages", "deepseek-v4-pro")
 RESPONSES = Place("api.deepseek.com", "/v1/responses", "deepseek-v4-pro")
 USER = "Look into it"
-either_way = pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 
 
 def _first_event(place: Place) -> Answer:

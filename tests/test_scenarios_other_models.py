@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.laboratory import NOTHING, Lab, Talk
+from tests.laboratory import NOTHING, Lab, Talk, by_turns, either_way, named
 from tests.strict import Asked, Demands, Place, call, thought
 from tests.wires import Entry, Said
 
@@ -104,7 +104,6 @@ CASES = [
     for place in places
     for name, brought in ways.items()
 ]
-either_way = pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 
 
 def _thinking_on(place: Place) -> dict[str, Any]:
@@ -189,10 +188,7 @@ OWN_WORDS: dict[str, Callable[[str], Brought]] = {
 }
 
 
-@either_way
-@pytest.mark.parametrize("known", [True, False], ids=["on record", "never recorded"])
-@pytest.mark.parametrize("form", OWN_WORDS.values(), ids=OWN_WORDS)
-@pytest.mark.parametrize("place", RESPONSES, ids=str)
+@by_turns(place=named(RESPONSES), form=OWN_WORDS, known={"on record": True, "never recorded": False})
 def test_words_of_the_clients_own_are_kept_where_the_provider_reads_them(
     lab: Lab, place: Place, form: Callable[[str], Brought], known: bool, streamed: bool
 ) -> None:

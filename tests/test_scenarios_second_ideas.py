@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from tests.laboratory import Lab, Talk
+from tests.laboratory import Lab, Talk, either_way
 from tests.strict import Asked, Demands, Place, Rule, call, missing
 from tests.wires import Said
 
@@ -65,7 +65,6 @@ CASES = [
     for name, rule in PROVIDERS.items()
     for place in CHAT + OTHER
 ]
-either_way = pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 
 
 def _tries(talk: Talk, most: int = TRIES) -> None:

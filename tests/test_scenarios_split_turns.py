@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.laboratory import NOTHING, Lab
+from tests.laboratory import NOTHING, Lab, by_turns, either_way, named
 from tests.strict import Demands, Place, call
 from tests.wires import Entry, Said
 
@@ -24,7 +24,6 @@ ALONE: dict[str, Entry] = {
     "no member content": {},
     "its text": {"content": "I look."},
 }
-either_way = pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 every_place = pytest.mark.parametrize("place", CHAT, ids=str)
 
 
@@ -36,10 +35,7 @@ def _split(place: Place, said: Said, first: Entry, thought: str | None = None) -
     return [alone, {**calls, "content": ""}]
 
 
-@either_way
-@pytest.mark.parametrize("known", [True, False], ids=["on record", "never recorded"])
-@pytest.mark.parametrize("first", ALONE.values(), ids=ALONE)
-@every_place
+@by_turns(place=named(CHAT), first=ALONE, known={"on record": True, "never recorded": False})
 def test_the_thought_stands_on_the_message_with_the_calls(
     lab: Lab, place: Place, first: Entry, known: bool, streamed: bool
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.laboratory import NOTHING, Lab, only_added
+from tests.laboratory import NOTHING, Lab, either_way, only_added
 from tests.strict import Demands, Place, call
 from tests.wires import Said
 
@@ -88,9 +88,6 @@ def _named(pairs: list[tuple[Place, Switch]]) -> list[Any]:
     return [pytest.param(place, switch, id=f"{place} {switch}") for place, switch in pairs]
 
 
-either_way = pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
-
-
 @either_way
 @pytest.mark.parametrize(("place", "switch"), _named(FOREIGN + IGNORED))
 def test_an_answer_with_a_thought_proves_that_the_switch_is_not_listened_to(
@@ -150,13 +147,12 @@ def test_a_refusal_proves_that_the_switch_is_not_listened_to(
     assert others.accepted.readable == [[first.thought]]
 
 
-@either_way
 @pytest.mark.parametrize(("place", "switch"), _named(FOREIGN + IGNORED))
 def test_a_turn_that_nobody_recorded_gets_a_placeholder_after_a_refusal_under_a_switch(
-    lab: Lab, place: Place, switch: Switch, streamed: bool
+    lab: Lab, place: Place, switch: Switch
 ) -> None:
     lab.behaves(Demands(place))
-    for most in (2, 1):
+    for most, streamed in ((2, True), (1, False)):
         talk = lab.talk(place, streamed, **switch)
         talk.brings(call(thought=None))
         assert talk.send().status == 200
