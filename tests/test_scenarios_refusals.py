@@ -99,7 +99,7 @@ def _first_events(place: Place, text: str) -> dict[str, bytes]:
     if place.wire.name == "responses":
         failed = {"id": "resp_1", "object": "response", "status": "failed", "error": error, "output": []}
         return {
-            "an error": _event({"type": "error", **error}, "error"),
+            "an error": _event({**error, "type": "error", "code": "invalid_request_error"}, "error"),
             "a failed response": _event({"type": "response.failed", "response": failed}, "response.failed"),
         }
     choice = {"index": 0, "delta": {"content": ""}, "finish_reason": "error"}
