@@ -24,10 +24,11 @@ class Copied(Protocol):
 
 
 class _Known(msgspec.Struct):
-    """A point in what was read of a request: after so many turns and messages, with where in the array."""
+    """A point in what was read of a request: after so many turns, messages and items, with where they end."""
 
     turns: int
     messages: int
+    items: int
     said: tuple[bytes, ...]
     weight: int
     ends: tuple[int, int]
@@ -107,12 +108,17 @@ class Continuation[Report: Copied, Treated]:
             # Turns that follow one another with nothing said in between may be pieces of one.
             if at >= 0 and slot.gap:
                 ends = came[at], sent[at]
-                known = _Known(position, slot.index, slot.gap, slot.before_weight, ends)
+                known = _Known(position, slot.index, at + 1, slot.gap, slot.before_weight, ends)
                 points.append(self._point(known, history, matching, so_far, changed_so_far))
         turns = len(history.slots)
         if came and len(self._turned) == turns and request.continued is None and history.tail:
             known = _Known(
-                turns, len(request.messages), history.tail, history.tail_weight, (came[-1], sent[-1])
+                turns,
+                len(request.messages),
+                len(came),
+                history.tail,
+                history.tail_weight,
+                (came[-1], sent[-1]),
             )
             points.append(self._point(known, history, matching, report.copy(), changed))
         self._memory.keep(
@@ -132,6 +138,7 @@ class Continuation[Report: Copied, Treated]:
         request = self._request
         base = None if self.start is None else self.start.point
         texts = tuple(text for index, text in request.systems.items() if index < known.messages)
+        odd = tuple(words for position, words in request.odd.items() if position < known.items)
         came, sent = known.ends
         point = Point(
             messages=known.messages,
@@ -142,6 +149,7 @@ class Continuation[Report: Copied, Treated]:
             said=known.said,
             weight=known.weight,
             systems=texts,
+            odd=odd,
             report=report,
         )
         if base is not None:
@@ -153,6 +161,7 @@ class Continuation[Report: Copied, Treated]:
                 sent=base.sent + sent - len(_STAND_IN),
                 changed=base.changed or changed,
                 systems=base.systems + texts,
+                odd=base.odd + odd,
                 context=base.context,
                 turn=base.turn,
                 record=base.record,

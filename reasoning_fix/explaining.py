@@ -66,7 +66,10 @@ class Explained(msgspec.Struct):
 
 
 class Explanation(msgspec.Struct):
-    """One request: `done` in one line, `untouched` why nothing was changed ("" where something was)."""
+    """One request: `done` in one line, `untouched` why nothing was changed ("" where something was).
+
+    `odd` says which messages could not be read as they are, and why, by their position in the body.
+    """
 
     host: str
     provider: str
@@ -75,6 +78,7 @@ class Explanation(msgspec.Struct):
     done: str
     untouched: str
     turns: list[Explained] = []
+    odd: list[str] = []
 
     def lines(self, texts: bool = True) -> list[str]:
         """For a person; without `texts` nothing of the conversation is in it."""
@@ -83,7 +87,7 @@ class Explanation(msgspec.Struct):
             told.append(f"  nothing was changed: {self.untouched}")
         for turn in self.turns:
             told += _lines(turn, texts)
-        return told
+        return told + [f"  note: {what}" for what in self.odd]
 
     def without_texts(self) -> "Explanation":
         turns = [msgspec.structs.replace(turn, line="") for turn in self.turns]
@@ -194,6 +198,7 @@ def explain(
         explainer.turn(position, treated.get(slot.index, Treated(slot.index, UNTOUCHED)))
         for position, slot in enumerate(watcher.seen.history.slots)
     ]
+    told.odd = explainer.odd()
     if restored.body is None:
         told.untouched = explainer.untouched(told.turns)
     return told, restored
@@ -228,8 +233,10 @@ class _Explainer:
         self.report = report
         self.store = store
         self.slots = seen.history.slots
-        self.messages = DIALECTS[caller.endpoint.dialect].read_request(body).messages
-        self.rule = caller.provider.rule(report.model, caller.endpoint.dialect)
+        self.dialect = DIALECTS[caller.endpoint.dialect]
+        self.request = self.dialect.read_request(body)
+        self.messages = self.request.messages
+        self.rule = caller.provider.rule_at(caller.endpoint, report.model)
         self.policy = fallback.policy(table, caller.endpoint, self.rule, wishes, report.lessons)
         # Messages that have the thought of their turn.
         self.holders = {turn.index for turn in report.turns if turn.status in ("restored", "sent")}
@@ -270,6 +277,11 @@ class _Explainer:
         if self.wishes.mode == fallback.NOTHING and "absent" in statuses:
             return "nothing to restore is on record, and the option reasoning_fallback is none"
         return "nothing is missing that is on record or demanded"
+
+    def odd(self) -> list[str]:
+        """What is odd about messages."""
+        history = self.dialect.HISTORY
+        return [f"{history}[{position}] {what}" for position, what in sorted(self.request.odd.items())]
 
     # What is on record.
 
@@ -370,6 +382,8 @@ class _Explainer:
                 return self._piece(position)
             case "moved":
                 return "the client sends its reasoning where, or in a form that, this provider does not read"
+            case "odd":
+                return "it repeats a member name or has an unknown content, so it is left as it came"
             case "left out":
                 if self.policy.puts_nothing_back:
                     return "it is on record, but what was put back here was refused"

@@ -24,6 +24,7 @@ from reasoning_fix.provider_rows import (
     Refusal,
     Required,
     Rule,
+    Summary,
     Thinks,
     Writes,
 )
@@ -65,6 +66,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "reads": get_args(ReasoningField.__value__),
     "writes": get_args(Writes.__value__),
     "null_content": get_args(NullContent.__value__),
+    "summary": get_args(Summary.__value__),
 }
 
 

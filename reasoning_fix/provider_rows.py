@@ -12,6 +12,7 @@ type ReasoningField = Literal["reasoning_content", "reasoning", "reasoning_detai
 type Writes = Literal["as_received", "first"]
 type Dialect = Literal["chat_completions", "messages", "responses"]
 type NullContent = Literal["allowed", "with_calls", "never"]
+type Summary = Literal["as_received", "always", "never"]
 type Thinks = Literal["yes", "no"]
 type Means = Literal[
     "missing",
@@ -78,7 +79,7 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `off` names the switch that turns thinking off there, unless a rule names another one; `also_off` names
     other switches that are heeded there. `split` is the parameter that asks for reasoning apart from the
-    content.
+    content; `forbidden`: reasoning of all models is refused.
     """
 
     path: str = ".*/chat/completions"
@@ -86,6 +87,7 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     off: str = ""
     also_off: tuple[str, ...] = ()
     split: str = ""
+    forbidden: bool = False
     source: str = ""
 
 
@@ -107,6 +109,7 @@ class ProviderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     writes: Writes = "as_received"
     details_without: tuple[str, ...] = ()
     null_content: NullContent = "allowed"
+    summary: Summary = "as_received"
     rule: tuple[Rule, ...] = ()
     maker: bool = False
     source: str = ""

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -23,6 +24,7 @@ from reasoning_fix.provider_rows import (
     ReasoningField,
     Refusal,
     Rule,
+    Summary,
     Writes,
 )
 
@@ -54,6 +56,7 @@ class Provider(msgspec.Struct, frozen=True, eq=False):
     maker: bool = False
     null_content: NullContent = "allowed"
     details_without: tuple[str, ...] = ()
+    summary: Summary = "as_received"
 
     def snapshots(self, host: str) -> bool:
         """Whether a stream fragment from this host may repeat all that came before it."""
@@ -62,6 +65,11 @@ class Provider(msgspec.Struct, frozen=True, eq=False):
     def rule(self, model: str, dialect: Dialect = "chat_completions") -> Rule:
         """The rule for this model; a neutral one (`never`, nothing forbidden) when no row knows it."""
         return _rule(self, model, dialect) if len(model) <= LONGEST_MODEL_NAME else NEUTRAL
+
+    def rule_at(self, endpoint: Endpoint, model: str) -> Rule:
+        """The rule for this model at this endpoint, which may refuse what the model takes elsewhere."""
+        rule = self.rule(model, endpoint.dialect)
+        return _forbidding(rule) if endpoint.forbidden else rule
 
     def family(self, model: str) -> str:
         """What a model belongs to: a maker's are all one; elsewhere by the rule that knows it or its name."""
@@ -80,6 +88,12 @@ def _rule(provider: Provider, model: str, dialect: Dialect) -> Rule:
         if (not rule.dialects or dialect in rule.dialects) and re.search(rule.models, model, re.IGNORECASE):
             return rule
     return NEUTRAL
+
+
+@lru_cache(maxsize=256)
+def _forbidding(rule: Rule) -> Rule:
+    none: dict[str, Any] = {"required": "never", "placeholder": None, "known_empty": None, "forbidden": True}
+    return msgspec.structs.replace(rule, **none)
 
 
 class Table(msgspec.Struct, frozen=True, eq=False):
@@ -198,6 +212,7 @@ def _provider(row: ProviderRow, families: tuple[Rule, ...]) -> Provider:
         maker=row.maker,
         null_content=row.null_content,
         details_without=row.details_without,
+        summary=row.summary,
     )
 
 

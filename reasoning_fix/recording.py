@@ -185,7 +185,7 @@ def record_answer(exchange: Exchange, answer: Answered) -> None:
     fields = {name: value for name, value in answer.fields.items() if not _is_echo(exchange, name, value)}
     if len(fields) != len(answer.fields) and not fields:
         return
-    if not all(map(_is_text, fields.values())):
+    if not all(map(is_text, fields.values())):
         # It could not be sent back: no provider could parse the request.
         raise AnswerError("the reasoning is no UTF-8")
     if not (answer.complete or fields or answer.turn.text or answer.turn.calls):
@@ -223,7 +223,8 @@ def _teach(exchange: Exchange, answer: Answered) -> None:
         exchange.lessons.note(exchange.host, exchange.dialect.NAME, exchange.model, "padded")
 
 
-def _is_text(value: bytes) -> bool:
+def is_text(value: bytes) -> bool:
+    """Whether it may be sent: no provider could parse a request with bytes that are no UTF-8."""
     try:
         value.decode()
     except UnicodeDecodeError:

@@ -66,7 +66,8 @@ class Point[Report](msgspec.Struct, frozen=True):
 
     So many `messages` as read and `turns`; so many bytes of the array as `received` and as `sent`, which
     were `changed` or not. `said` is what was said since the last turn (`weight`: by the last message),
-    `systems` the texts of system messages, `report` what was done so far; the rest is about the last turn.
+    `systems` the texts of system messages, `odd` what is odd about messages, `report` what was done so far;
+    the rest is about the last turn.
     """
 
     messages: int
@@ -77,6 +78,7 @@ class Point[Report](msgspec.Struct, frozen=True):
     said: tuple[bytes, ...]
     weight: int
     systems: tuple[str, ...]
+    odd: tuple[str, ...]
     report: Report
     context: bytes = b""
     turn: bytes = b""

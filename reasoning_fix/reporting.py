@@ -13,8 +13,8 @@ class Treated(msgspec.Struct, frozen=True, gc=False):
 
     `index` counts the turns and other messages as read; `status` is sent (the client brought its reasoning),
     restored, filled, moved (the client's own, to where this provider reads it), empty (on record as having
-    had none), part (of a turn whose reasoning is at another piece), left out, or absent. `recorded` is in
-    milliseconds since the epoch, 0 where it is not on record.
+    had none), part (of a turn whose reasoning is at another piece), left out, odd (it could not be changed
+    without doubt), or absent. `recorded` is in milliseconds since the epoch, 0 where it is not on record.
     """
 
     index: int
@@ -32,6 +32,7 @@ class Report(msgspec.Struct):
     read. `switch` is the one by which the request turns thinking off itself, "" where it does not; `remarks`
     are what else a person should know. `asked` is when, in milliseconds since the epoch: what was recorded
     later was not known then. `lessons` are those that applied, `before` is what was changed, as it came.
+    `odd` counts messages that could not be read as they are, by what is odd about them.
     """
 
     model: str = ""
@@ -57,6 +58,7 @@ class Report(msgspec.Struct):
     lessons: tuple[Lesson, ...] = ()
     remarks: tuple[str, ...] = ()
     before: Before | None = None
+    odd: Counter[str] = msgspec.field(default_factory=Counter)
 
     def copy(self) -> "Report":
         """What was counted of turns so far, and nothing else; it stays as it is when more is done."""
@@ -94,11 +96,17 @@ class Report(msgspec.Struct):
             parts.append("turned thinking off")
         if self.settings:
             parts.append(f"changed {', '.join(self.settings)}")
-        return "; ".join((*(parts or [f"restored 0 of {self.wanted} turns"]), *self.remarks))
+        odd = [f"{_messages(count)} {what}" for what, count in sorted(self.odd.items())]
+        said = [*(parts or [f"restored 0 of {self.wanted} turns"]), *odd, *self.remarks]
+        return "; ".join(said)
 
 
 def _pieces(count: int) -> str:
     return "a further piece" if count == 1 else f"{count} further pieces"
+
+
+def _messages(count: int) -> str:
+    return "1 message" if count == 1 else f"{count} messages, each"
 
 
 def _turns(count: int) -> str:

@@ -5,6 +5,7 @@ the reasoning fields change. Reasoning that the client sends itself always wins.
 complete and that are not on record in their context are learned from the request, once it is answered.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -12,7 +13,7 @@ import msgspec
 from reasoning_fix import fallback
 from reasoning_fix.continuing import Continuation
 from reasoning_fix.dialects import DIALECTS
-from reasoning_fix.dialects.splice import SpliceError, set_members
+from reasoning_fix.dialects.splice import LeftError, SpliceError, set_members
 from reasoning_fix.dialects.wire import Answered, Change, Request, parameter
 from reasoning_fix.fallback import Settings, Wishes
 from reasoning_fix.lessons import Lesson, Lessons
@@ -21,13 +22,14 @@ from reasoning_fix.matching import match
 from reasoning_fix.matching.verdicts import Contradiction, Conversation, Last, Matching, Observer
 from reasoning_fix.provider_rows import Endpoint, OffSwitch
 from reasoning_fix.providers import NEUTRAL, Provider, Table
-from reasoning_fix.recording import Exchange, Rest, make_record, nobody, now, thought_of
+from reasoning_fix.recording import Exchange, Rest, is_text, make_record, nobody, now, thought_of
 from reasoning_fix.remembering import Circumstances, Memory, Start
 from reasoning_fix.reporting import Report, Treated
 from reasoning_fix.store import Record, Store
 from reasoning_fix.store.sealing import Scope
 from reasoning_fix.treating import Treatment
 from reasoning_fix.turns import NONE, Fingerprints, History, Other, Slot, Turn, read_history
+from reasoning_fix.twins import LEFT
 from reasoning_fix.undoing import Before, was, was_at_top
 
 
@@ -92,8 +94,16 @@ def restore(
 
     try:
         return restoration().run()
-    except Contradiction:
-        return restoration().run(whole=True)
+    except (Contradiction, LeftError):
+        pass
+    left: frozenset[int] = frozenset()
+    while True:
+        try:
+            return restoration().run(whole=True, left=left)
+        except LeftError as odd:
+            if odd.items <= left:
+                raise
+            left |= odd.items
 
 
 def _recognised(matching: Matching) -> set[bytes]:
@@ -135,9 +145,10 @@ class _Restoration:
         self.dialect = DIALECTS[caller.endpoint.dialect]
         self.marks = Fingerprints(caller.scope.fingerprint_key)
         self.lookup = ScopedLookup(store, caller.scope, caller.issuer, caller.provider, request.model)
-        rule = caller.provider.rule(request.model, caller.endpoint.dialect)
+        rule = caller.provider.rule_at(caller.endpoint, request.model)
         # What is learned is about one model, unless the table says that it is one of a family.
-        family = request.model if rule is NEUTRAL else rule.name or request.model
+        is_known = caller.provider.rule(request.model, caller.endpoint.dialect) is not NEUTRAL
+        family = (rule.name if is_known else "") or request.model
         self.lessons = lessons
         known = (*self._known(family), *taught)
         self.policy = fallback.policy(table, caller.endpoint, rule, wishes, known)
@@ -154,10 +165,15 @@ class _Restoration:
         self.switch: OffSwitch | None = None
         self.conversation = Conversation()
         self.before: dict[int, Mapping[str, bytes | None]] = {}
+        self.left: frozenset[int] = frozenset()
         self.report = Report(model=request.model, family=family, asked=now(), lessons=known)
 
-    def run(self, whole: bool = False) -> Restored:
-        """`whole`: nothing that is remembered is used. Raises Contradiction, with nothing done yet."""
+    def run(self, whole: bool = False, left: frozenset[int] = frozenset()) -> Restored:
+        """`whole`: nothing that is remembered is used. `left`: messages that stay as they came, by position.
+
+        Raises Contradiction, and LeftError for messages that are to be left, with nothing done yet.
+        """
+        self.left = left
         request = self.request
         self.switch = fallback.off_by(self.policy, request.parameters)
         settings, turn_off = self._settings()
@@ -204,7 +220,7 @@ class _Restoration:
         mine = self.report
         report.model, report.family, report.thinking_off = mine.model, mine.family, mine.thinking_off
         report.asked, report.lessons, report.switch = mine.asked, mine.lessons, mine.switch
-        report.remarks = mine.remarks
+        report.remarks, report.odd = mine.remarks, mine.odd
         return report
 
     def _known(self, family: str) -> list[Lesson]:
@@ -297,6 +313,7 @@ class _Restoration:
     def _go_on(self, start: Start[Report, Known | None]) -> None:
         """Take over what was done up to the point where this request begins."""
         self.report = self._fresh(start.point.report)
+        self.report.odd = Counter(start.point.odd)
         known = [turn for turn in start.treated if turn is not None]
         self.report.turns = [turn.treated for turn in known]
         self.before = {turn.treated.index: turn.was for turn in known if turn.was is not None}
@@ -318,11 +335,14 @@ class _Restoration:
                 going.before(position, self.report, bool(changes))
             known = None
             if treats:
-                change = treatment.change(said, verdict, matching.contexts[position])
+                change: Change = {}
+                is_left = bool(self.left) and self.dialect.position(self.request, said.index) in self.left
+                if not is_left:
+                    change = treatment.change(said, verdict, matching.contexts[position])
                 known = Known(
                     Treated(
                         read_before + said.index,
-                        treatment.status,
+                        "odd" if is_left else treatment.status,
                         verdict.evidence if verdict is not None else "",
                         verdict.records[0].created if verdict is not None else 0,
                     ),
@@ -360,6 +380,10 @@ class _Restoration:
         request = self.request
         request.messages, request.own, request.spans = [], {}, {}
         self.dialect.read_history(request)
+        request.odd |= dict.fromkeys(self.left, LEFT)
+        self.report.odd = Counter(
+            request.odd.values() if start is None else (*start.point.odd, *request.odd.values())
+        )
         if start is not None and start.point.systems:
             request.system = "\n".join((*start.point.systems, *request.systems.values()))
         self.conversation = Conversation(
@@ -427,7 +451,11 @@ class _Restoration:
             if verdict is not None:
                 parent, thread = verdict.records[-1].key, verdict.records[-1].thread
                 continue
-            fields = self.treatment.brought(said)
+            # With half a character gone it would not be what the provider said.
+            whole = self.request.own_is_whole(said.index)
+            fields = self.treatment.brought(said) if whole else {}
+            if not all(map(is_text, fields.values())):
+                fields = {}
             if not thought_of(self.marks, fields):
                 parent = NONE
                 continue

@@ -59,7 +59,7 @@ class Treatment:
         """The members to set in one turn, and those that must go; empty where it stays as it came."""
         self.status = "absent"
         change = self._change(said, verdict, context)
-        if change:
+        if change and (change := self._fitted(said, change)):
             change |= self._said_nothing(said)
         self._account(said, bool(change))
         return change
@@ -102,6 +102,15 @@ class Treatment:
         return {
             name: self._dialect.tidy(name, value) for name, value in own.items() if self._is_real(name, value)
         }
+
+    def _fitted(self, said: Slot, change: Change) -> dict[str, bytes | None]:
+        """The change in the form that this provider takes; what the client already sent so is none."""
+        own = self._request.own.get(said.index, {})
+        fitted = {
+            name: None if value is None else self._dialect.fitted(self._provider, value)
+            for name, value in change.items()
+        }
+        return {name: value for name, value in fitted.items() if value is None or own.get(name) != value}
 
     def _change(self, said: Slot, verdict: Verdict | None, context: bytes) -> dict[str, bytes | None]:
         """The reasoning fields to set in one turn, and those that must go."""

@@ -13,6 +13,8 @@ from hashlib import blake2b
 
 import msgspec
 
+from reasoning_fix.twins import mended
+
 FINGERPRINT_BYTES = 16
 NONE = b""
 
@@ -92,7 +94,15 @@ def canonical_arguments(arguments: str) -> bytes:
             return _sorted(_settle_numbers(json.loads(trimmed)))
         return _sorted(msgspec.json.decode(trimmed))
     except (ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-        return trimmed.encode("utf-8", "surrogatepass")
+        return _loosely_canonical(trimmed.encode("utf-8", "surrogatepass"))
+
+
+def _loosely_canonical(arguments: bytes) -> bytes:
+    """Arguments that no strict decoder takes: a client may send half a character in them as U+FFFD."""
+    try:
+        return _sorted(_settle_numbers(json.loads(mended(arguments).decode())))
+    except (ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+        return arguments
 
 
 def _settle_numbers(value: Json) -> Json:

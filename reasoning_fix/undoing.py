@@ -23,7 +23,7 @@ class Before(msgspec.Struct, frozen=True):
 
 def was(request: Request, index: int, change: Change) -> dict[str, bytes | None]:
     """The members of one turn that a change takes the place of, as they came."""
-    own = request.own.get(index, {})
+    own = request.own.get(index, {}) | request.as_came.get(index, {})
     found: dict[str, bytes | None] = {name: own.get(name) for name in change}
     if "content" in found:
         found["content"] = _content(request, index)
@@ -37,6 +37,8 @@ def was_at_top(request: Request, settings: Mapping[str, bytes | None]) -> dict[s
 
 
 def _content(request: Request, index: int) -> bytes:
+    if (came := request.as_came.get(index, {}).get("content")) is not None:
+        return came
     if index in request.null_content:
         return b"null"
     message = request.messages[index]

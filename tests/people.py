@@ -186,7 +186,8 @@ def through(
     if dialect == "messages":
         messages = messages_client(proxy, provider.host, key, provider.messages_url, SESSION)
         return _made(provider, dialect, opening, messages, more)
-    api = client(proxy, provider.host, key, provider.base_url, SESSION)
+    base_url = provider.responses_url if dialect == "responses" else provider.base_url
+    api = client(proxy, provider.host, key, base_url, SESSION)
     return _made(provider, dialect, opening, api, more)
 
 
@@ -197,7 +198,8 @@ def directly(
     if dialect == "messages":
         messages = direct_messages_client(simulator, provider.host, KEY, provider.messages_url, SESSION)
         return _made(provider, dialect, opening, messages, more)
-    api = direct_client(simulator, provider.host, KEY, provider.base_url, SESSION)
+    base_url = provider.responses_url if dialect == "responses" else provider.base_url
+    api = direct_client(simulator, provider.host, KEY, base_url, SESSION)
     return _made(provider, dialect, opening, api, more)
 
 

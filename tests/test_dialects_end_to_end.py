@@ -10,11 +10,14 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+from msgspec import structs
 
 from tests.conftest import StartProxy
 from tests.people import MessagesPerson, Person, script_four_turns, through
 from tests.provider.providers import (
+    ARK_CODING,
     CEREBRAS,
+    DASHSCOPE,
     DATABRICKS,
     DEEPSEEK,
     EVERYBODY,
@@ -30,6 +33,7 @@ from tests.provider.providers import (
     OPENROUTER,
     SILICONFLOW,
     VLLM,
+    VOLCENGINE,
     ZEN,
     Provider,
 )
@@ -40,6 +44,7 @@ from tests.proxy import Proxy, raw_post
 
 streamed_or_not = pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 
+DIALECTS: tuple[Dialect, ...] = ("chat", "messages", "responses")
 # Reasoning stands in the content of these as items, which no client drops and nobody restores.
 WITHOUT = (MISTRAL, DATABRICKS)
 MORE: dict[str, dict[str, Any]] = {
@@ -52,9 +57,20 @@ MORE: dict[str, dict[str, Any]] = {
 EVERY: dict[str, dict[str, Any]] = {
     f"{dialect}/{provider.name}": {"provider": provider, "dialect": dialect}
     for provider in EVERYBODY
-    for dialect in ("chat", "messages", "responses")
-    if getattr(provider, dialect) and provider not in (*WITHOUT, VLLM)
+    for dialect in DIALECTS
+    if getattr(provider, dialect) and provider not in (*WITHOUT, ARK_CODING, VLLM)
 } | MORE
+# Every other host and path of each that a client library can be led to; the table above has the first.
+PLACES: dict[str, tuple[Provider, Dialect]] = {
+    f"{host}{path}": (structs.replace(provider, hosts=(host,), **{dialect: (path,)}), dialect)
+    for provider in EVERYBODY
+    for dialect in DIALECTS
+    for host in provider.hosts
+    for path in getattr(provider, dialect)
+    if provider not in (*WITHOUT, ARK_CODING, VLLM)
+    and path.endswith(("/chat/completions", "/v1/messages", "/responses"))
+    and (host, path) != (provider.host, getattr(provider, dialect)[0])
+}
 OWN = (
     '[[provider]]\nname = "mine"\nhosts = ["llm.example.net", "adb-1234567890123456.7.azuredatabricks.net"]\n'
 )
@@ -78,6 +94,75 @@ def test_what_a_client_drops_goes_back_exactly(
     asked = provider.asked(opening)
     assert [request.verdicts for request in asked] == [["exact"] * turn for turn in range(4)]
     assert provider.statuses(opening) == [200] * 4
+
+
+@pytest.mark.parametrize(("opening", "place"), PLACES.items(), ids=PLACES)
+def test_every_host_and_path_is_known(
+    proxy: Proxy, provider: Simulator, opening: str, place: tuple[Provider, Dialect]
+) -> None:
+    which, dialect = place
+    script_four_turns(provider, opening)
+    somebody = through(proxy, which, dialect, opening, keeps=False)
+    for _ in range(3):
+        somebody.ask()
+    asked = provider.asked(opening)
+    assert [request.path for request in asked] == [getattr(which, dialect)[0]] * 3
+    assert [request.verdicts for request in asked] == [["exact"] * turn for turn in range(3)]
+
+
+def test_a_reasoning_item_is_not_put_back_where_all_are_refused(proxy: Proxy, provider: Simulator) -> None:
+    script_four_turns(provider, "ark")
+    converse(through(proxy, ARK_CODING, "responses", "ark", keeps=False))
+    assert provider.statuses("ark") == [200] * 4
+    assert [request.verdicts for request in provider.asked("ark")] == [["missing"] * n for n in range(4)]
+
+
+@pytest.mark.parametrize("model", ["doubao-seed-1-6-251015", "doubao-1.5-thinking-pro"])
+def test_old_doubao_gets_no_reasoning_items(proxy: Proxy, provider: Simulator, model: str) -> None:
+    script_four_turns(provider, model)
+    converse(through(proxy, VOLCENGINE, "responses", model, model=model, keeps=False))
+    assert [request.verdicts for request in provider.asked(model)] == [["missing"] * n for n in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("which", "says", "goes"),
+    [
+        # Read twice where the summary repeats it; the rest of the item goes back as it came.
+        (MIMO, {"summary": "R"}, {}),
+        (MIMO, {"summary": None}, {}),
+        # What stands in the summary alone is the thought.
+        (MIMO, {"summary": "R", "content": None}, {"summary": "R", "content": None}),
+        # Refused without a list.
+        (DASHSCOPE, {}, {"summary": None}),
+        (DASHSCOPE, {"summary": "R"}, {"summary": "R"}),
+    ],
+)
+def test_a_summary_goes_back_only_as_it_is_taken(
+    proxy: Proxy, provider: Simulator, which: Provider, says: dict[str, Any], goes: dict[str, Any]
+) -> None:
+    def item(**texts: str | None) -> dict[str, Any]:
+        content = {"content": [{"type": "reasoning_text", "text": "R"}]}
+        summary = texts.pop("summary", "")
+        found = {"id": "rs_1", "type": "reasoning", "status": "completed", **content}
+        if "content" in texts:
+            del found["content"]
+        if summary == "":
+            return found
+        return found | {"summary": [{"type": "summary_text", "text": summary}] if summary else []}
+
+    opening = f"summary {which.name} {says}"
+    call = {"id": "fc_1", "type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"}
+    answer = {"id": "r", "object": "response", "status": "completed", "output": [item(**says), call]}
+    provider.answer_raw(
+        200, [("content-type", "application/json")], [json.dumps(answer).encode()], conversation=opening
+    )
+    provider.say(text="Done.", conversation=opening)
+    user = {"role": "user", "content": opening}
+    result = {"type": "function_call_output", "call_id": "call_1", "output": "x"}
+    for history in ([user], [user, call, result]):
+        body = json.dumps({"model": which.model, "input": history}).encode()
+        raw_post(proxy, which.host, which.responses[0], body, {"authorization": "Bearer k"})
+    assert provider.asked(opening)[-1].json["input"] == [user, item(**goes), call, result]
 
 
 @pytest.mark.parametrize(("name", "who"), EVERY.items(), ids=EVERY)

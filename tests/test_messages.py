@@ -837,10 +837,8 @@ def test_own_thinking_is_learned_and_comes_back() -> None:
 
 def test_repeated_member_names_are_not_guessed_at() -> None:
     head = b'{"messages":[],"tools":[1],"messages":[{"role":"assistant","content":"x"},'
-    twice = b'{"tools":[1],"messages":[{"role":"assistant","content":"x","content":"x"},'
-    for start_of in (head, twice):
-        with pytest.raises(SpliceError):
-            scene_at().restore((), body=start_of + b'{"role":"user","content":"y"}]}')
+    with pytest.raises(SpliceError):
+        scene_at().restore((), body=head + b'{"role":"user","content":"y"}]}')
 
 
 # ---- What nobody recorded ----------------------------------------------------------------------------------

@@ -45,6 +45,10 @@ def write(tmp_path: Path) -> Write:
         ("api.kimi.com", "kimi"),
         ("token-plan-sgp.xiaomimimo.com", "mimo"),
         ("dashscope-intl.aliyuncs.com", "dashscope"),
+        ("api.minimax.cn", "minimax"),
+        ("tokenhub-intl.tencentcloudmaas.com", "tencent"),
+        ("api.lkeap.cloud.tencent.com", "tencent"),
+        ("api.kilo.ai", "kilo"),
         ("coding.dashscope.aliyuncs.com", "dashscope"),
         ("ws1.cn-beijing.maas.aliyuncs.com:443", "dashscope"),
         # not ours
@@ -54,6 +58,9 @@ def write(tmp_path: Path) -> Write:
         ("x.api.deepseek.com", None),
         ("api.deepseek.com.example.org", None),
         ("chat.deepseek.com", None),
+        ("lkeap.cloud.tencent.com", None),
+        ("kilo.ai", None),
+        ("app.kilo.ai", None),
         ("auth.kimi.com", None),
         ("*.maas.aliyuncs.com.evil.org", None),
         ("[::1]:8000", None),
@@ -119,6 +126,16 @@ def test_only_one_minimax_host_sends_snapshots(host: str, snapshots: bool) -> No
         ("nvidia", "POST", "/v1/chat/completions", True),
         ("tencent", "POST", "/v1/chat/completions", True),
         ("qianfan", "POST", "/v2/chat/completions", True),
+        ("qianfan", "POST", "/v2/tokenplan/personal/chat/completions", True),
+        ("qianfan", "POST", "/v2/coding/chat/completions", True),
+        ("qianfan", "POST", "/v2/embeddings", False),
+        ("tencent", "POST", "/plan/v3/chat/completions", True),
+        ("tencent", "POST", "/coding/v3/chat/completions", True),
+        ("tencent", "POST", "/plan/v3/models", False),
+        ("kilo", "POST", "/api/gateway/chat/completions", True),
+        ("kilo", "POST", "/api/openrouter/chat/completions", True),
+        ("kilo", "POST", "/api/openrouter/v1/chat/completions", True),
+        ("kilo", "POST", "/api/profile", False),
     ],
 )
 def test_chat_requests_are_recognised(name: str, method: str, path: str, chat: bool) -> None:
@@ -138,14 +155,33 @@ def test_chat_requests_are_recognised(name: str, method: str, path: str, chat: b
         ("kimi", "/anthropic/v1/messages", "messages"),
         ("kimi", "/coding/v1/messages", "messages"),
         ("kimi", "/v1/responses", "responses"),
+        ("kimi", "/coding/v1/responses", "responses"),
         ("glm", "/api/anthropic/v1/messages", "messages"),
+        ("glm", "/api/v1/responses", "responses"),
+        ("glm", "/api/paas/v4/responses", None),
         ("mimo", "/anthropic/v1/messages", "messages"),
+        ("mimo", "/v1/responses", "responses"),
         ("minimax", "/anthropic/v1/messages", "messages"),
+        ("minimax", "/v1/responses", "responses"),
+        ("tencent", "/plan/anthropic/v1/messages", "messages"),
+        ("tencent", "/coding/anthropic/v1/messages", "messages"),
+        ("tencent", "/v1/messages", "messages"),
+        ("qianfan", "/anthropic/tokenplan/personal/v1/messages", "messages"),
+        ("qianfan", "/anthropic/coding/v1/messages", "messages"),
+        ("kilo", "/api/gateway/v1/messages", "messages"),
+        ("kilo", "/api/openrouter/responses", "responses"),
+        ("novita", "/anthropic/v1/messages", "messages"),
+        ("dashscope", "/compatible-mode/v1/responses", "responses"),
+        ("dashscope", "/api/v2/apps/protocols/compatible-mode/v1/responses", "responses"),
         ("opencode", "/zen/v1/messages", "messages"),
         ("opencode", "/zen/go/v1/responses", "responses"),
         ("openrouter", "/api/v1/messages", "messages"),
         ("openrouter", "/api/v1/responses", "responses"),
         ("volcengine", "/api/coding/v1/messages", "messages"),
+        ("volcengine", "/api/plan/v1/messages", "messages"),
+        ("volcengine", "/api/compatible/v1/messages", "messages"),
+        ("volcengine", "/api/v3/responses", "responses"),
+        ("volcengine", "/api/coding/v3/responses", "responses"),
         ("volcengine", "/api/plan/v3/responses", "responses"),
         ("dashscope", "/apps/anthropic/v1/messages", "messages"),
         ("stepfun", "/step_plan/v1/messages", "messages"),
@@ -170,7 +206,11 @@ def test_anthropic_itself_is_no_provider() -> None:
         ("kimi", "kimi-k2.6", "chat_completions", "thinking"),
         ("kimi", "kimi-k2.7-code", "chat_completions", None),
         ("kimi", "kimi-k3.1-pro", "messages", None),
-        ("kimi", "kimi-k3", "chat_completions", "thinking"),
+        # It thinks whatever it is told; elsewhere the host may know better.
+        ("kimi", "kimi-k3", "chat_completions", None),
+        ("kimi", "kimi-k3", "messages", None),
+        ("opencode", "kimi-k3", "chat_completions", "thinking"),
+        ("minimax", "MiniMax-M3", "responses", "effort"),
         ("glm", "glm-4.7", "chat_completions", "thinking"),
         ("glm", "glm-5.3-flash", "chat_completions", None),
         ("minimax", "MiniMax-M2.7", "chat_completions", None),
@@ -219,7 +259,10 @@ ALWAYS, TOOL_CALLS, WITH_TOOLS, NEVER = "always", "tool_calls", "with_tools", "n
         ("deepseek", "deepseek-v4-pro", WITH_TOOLS),
         ("deepseek", "claude-opus-4-1", WITH_TOOLS),
         ("deepseek", "", WITH_TOOLS),
-        ("deepseek", "deepseek-reasoner", FORBIDDEN),
+        ("deepseek", "deepseek-reasoner", WITH_TOOLS),
+        ("openrouter", "deepseek-reasoner", WITH_TOOLS),
+        ("siliconflow", "deepseek_reasoner", WITH_TOOLS),
+        ("siliconflow", "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", FORBIDDEN),
         ("deepseek", "deepseek-r1-0528", FORBIDDEN),
         ("deepseek", "deepseek-chat", THINKS_NOT),
         ("deepseek", "deepseek-v3.2", THINKS_NOT),
@@ -273,6 +316,53 @@ def test_rule_of_model(name: str, model: str, wants: str) -> None:
         assert rule.forbidden == (wants == FORBIDDEN)
         assert rule.thinks == ("no" if wants == THINKS_NOT else "yes")
         assert rule.required == (NEVER if wants in (FORBIDDEN, THINKS_NOT) else wants)
+
+
+@pytest.mark.parametrize(
+    ("model", "forbidden"),
+    [
+        ("doubao-seed-1-6-251015", True),
+        ("doubao-seed-1-6-thinking-250715", True),
+        ("doubao-seed-1.6-flash", True),
+        ("Doubao-1.5-thinking-pro", True),
+        ("doubao-1-5-pro-256k-250115", True),
+        ("doubao-seed-code-preview-251028", True),
+        ("doubao-pro-32k", True),
+        ("doubao-seed-1-8-251228", False),
+        ("doubao-seed-1.8", False),
+        ("doubao-seed-2-0-pro-260215", False),
+        ("doubao-seed-2-0-code-preview-260215", False),
+        ("doubao-seed-2.1-turbo", False),
+        ("doubao-seed-evolving", False),
+        ("ark-code-latest", False),
+        ("glm-5.3", False),
+        ("ep-20260813-abcde", False),
+    ],
+)
+def test_old_doubao_takes_no_reasoning_items(model: str, forbidden: bool) -> None:
+    provider = named("volcengine")
+    assert provider.rule(model, "responses").forbidden is forbidden
+    assert not provider.rule(model, "chat_completions").forbidden
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "wants"),
+    [
+        ("/api/coding/v3/responses", "deepseek-v4-pro", FORBIDDEN),
+        ("/api/coding/v3/responses", "ark-code-latest", FORBIDDEN),
+        ("/api/plan/v3/responses", "deepseek-v4-pro", WITH_TOOLS),
+        ("/api/coding/v3/chat/completions", "deepseek-v4-pro", WITH_TOOLS),
+    ],
+)
+def test_an_endpoint_may_refuse_what_the_model_takes_elsewhere(path: str, model: str, wants: str) -> None:
+    provider = named("volcengine")
+    endpoint = TABLE.endpoint(provider, "POST", path)
+    assert endpoint is not None
+    rule = provider.rule_at(endpoint, model)
+    assert rule is provider.rule_at(endpoint, model)
+    assert (FORBIDDEN if rule.forbidden else rule.required) == wants
+    if rule.forbidden:
+        assert (rule.required, rule.placeholder, rule.known_empty) == ("never", None, None)
 
 
 def test_what_is_too_long_for_a_name_has_no_rule() -> None:

@@ -171,7 +171,7 @@ IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
             [{"type": "compaction", "encrypted_content": "x", "id": "1"}],
             [Other("compaction", "", b'{"type":"compaction","encrypted_content":"x"}')],
         ),
-        ([7, "x", None], [Other("?", "", b"{}")] * 3),
+        ([7, "x", None], [Other("?", "", raw) for raw in (b"7", b'"x"', b"null")]),
     ],
 )
 def test_reading(given: object, expected: list[object] | None) -> None:
@@ -913,3 +913,18 @@ def test_a_stripped_conversation_is_restored_exactly(
     out = scene.restore((), body=body).body or body
     assert out == expected
     assert scene.restore((), body=out).body is None
+
+
+def test_a_stand_in_has_the_summary_that_the_provider_takes() -> None:
+    table = providers.load()
+    written = responses.stand_in("items", "words")
+    assert written is not None
+    for host, keys in (
+        ("api.deepseek.com", {"type", "summary", "content"}),
+        ("dashscope.aliyuncs.com", {"type", "summary", "content"}),
+        ("api.xiaomimimo.com", {"type", "content"}),
+    ):
+        provider = table.provider(host)
+        assert provider is not None
+        (item,) = json.loads(responses.fitted(provider, written))
+        assert item.keys() == keys and item["content"] == [{"type": "reasoning_text", "text": "words"}]

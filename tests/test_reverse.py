@@ -74,7 +74,7 @@ def test_every_base_of_the_table_leads_to_a_chat_endpoint() -> None:
     for provider in set(TABLE.by_host.values()):
         assert provider.bases, provider.name
         for base in provider.bases:
-            paths = (f"{base}/chat/completions", f"{base}/v1/messages")
+            paths = (f"{base}/chat/completions", f"{base}/v1/messages", f"{base}/responses")
             assert any(TABLE.endpoint(provider, "POST", path) for path in paths), (provider.name, base)
 
 

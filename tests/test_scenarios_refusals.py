@@ -1,4 +1,4 @@
-"""Refusals wherever they come: inside status 200, as the first event of a stream, under any status.
+"""Refusals wherever they come: in a document or stream with status 200, and as gateways pass them on.
 
 Where a thought is missing, the request is repaired and sent again, and the client sees the good answer alone.
 What is not known passes untouched. A good stream is not held back for it.

@@ -12,10 +12,22 @@ import msgspec
 
 from reasoning_fix.dialects import values
 from reasoning_fix.dialects.chat_answers import AnswerFolder
-from reasoning_fix.dialects.splice import Written, items, set_in_items, set_items, set_members, with_history
+from reasoning_fix.dialects.splice import (
+    SpliceError,
+    Written,
+    items,
+    members,
+    raw_members,
+    set_in_items,
+    set_items,
+    set_members,
+    with_history,
+)
+from reasoning_fix.dialects.values import mended_string, readable_items
 from reasoning_fix.dialects.wire import Change, NotChatError, Request
 from reasoning_fix.providers import Provider
 from reasoning_fix.turns import Call, Other, Turn
+from reasoning_fix.twins import HALVED, UNLIKE_SCHEMA, loosely, mended
 
 NAME: Final = "chat_completions"
 # Whether a provider looks for reasoning message by message.
@@ -55,15 +67,18 @@ class _ToolCall(msgspec.Struct, gc=False):
     custom: Raw = _EMPTY
 
 
-_decode_body = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_messages = msgspec.json.Decoder(list[_Message]).decode
 _decode_items = msgspec.json.Decoder(list[Raw]).decode
 _decode_message = msgspec.json.Decoder(_Message).decode
 _decode_str = msgspec.json.Decoder(str).decode
 _decode_part = msgspec.json.Decoder(_Part).decode
 _decode_calls = msgspec.json.Decoder(list[_ToolCall]).decode
+_decode_call = msgspec.json.Decoder(_ToolCall).decode
 _decode_function = msgspec.json.Decoder(_Function).decode
-_Unreadable = (msgspec.MsgspecError, UnicodeError, RecursionError)
+_Unlike = (msgspec.MsgspecError, RecursionError)
+_Unreadable = (*_Unlike, UnicodeError)
+# What says in place of calls that there are none.
+_NO_CALLS = (b"", b"null", b"{}", b'""', b"false", b"0")
 
 
 def read_request(body: bytes) -> Request:
@@ -76,48 +91,88 @@ def read_request(body: bytes) -> Request:
 def open_request(body: bytes) -> Request:
     """The members of a request body; raises NotChatError where it is none."""
     try:
-        top = _decode_body(body)
+        top = raw_members(body)
         raw_messages = top[HISTORY]
     except KeyError:
         raise NotChatError("the body has no messages") from None
-    except _Unreadable as error:
+    except (*_Unreadable, SpliceError) as error:
         raise NotChatError(f"the body is no JSON object ({type(error).__name__})") from None
-    model = _string(top.get("model", _EMPTY)) or ""
+    model = mended_string(top.get("model")) or ""
     return Request(body, top, model, _is_filled(top.get("tools", _EMPTY)), array=raw_messages)
 
 
 def brought(request: Request) -> list[dict[str, bytes]] | None:
     """A chat client keeps a reasoning field as it was or drops it. Raises NotChatError."""
-    request.opened = messages = _open_messages(request.array)
+    request.opened = messages = _open_messages(request)
     if messages and _is_true(messages[-1].prefix, messages[-1].partial):
         return None
-    return [_own_fields(message) for message in messages if _string(message.role) == "assistant"]
+    try:
+        return [_own_fields(message) for message in messages if _string(message.role) == "assistant"]
+    except UnicodeError:
+        return None
 
 
 def read_history(request: Request) -> None:
     """Read the messages; raises NotChatError where they are no array."""
     opened = request.opened
-    messages: list[_Message] = opened if isinstance(opened, list) else _open_messages(request.array)
+    messages: list[_Message] = opened if isinstance(opened, list) else _open_messages(request)
     for index, message in enumerate(messages[request.stands_in :]):
-        role = _string(message.role)
-        if role == "assistant":
-            request.messages.append(_read_turn(message))
-            if own := _own_fields(message):
-                request.own[index] = own
-            if bytes(message.content) in (b"", b"null"):
-                request.null_content.add(index)
-            elif bytes(message.content)[:1] == b"[":
-                request.in_parts[index] = bytes(message.content)
-        elif role in _SYSTEM_ROLES:
-            request.messages.append(None)
-            request.systems[index] = _text(message.content)[0]
-        else:
-            text, attachments = _text(message.content)
-            request.messages.append(Other(role or "?", text, attachments))
+        try:
+            _read_message(request, index, message)
+        except UnicodeError:
+            message = _without_halves(request, index)
+            _read_message(request, index, message)
+    _note_what_came(request)
     request.system = "\n".join(request.systems.values())
     last = len(request.messages) - 1
     if last >= 0 and isinstance(request.messages[last], Turn) and (_is_true(message.prefix, message.partial)):
         request.continued = last
+
+
+def _read_message(request: Request, index: int, message: _Message) -> None:
+    """Raises UnicodeError, with nothing done, where a text is no UTF-8."""
+    role = _string(message.role)
+    if role == "assistant":
+        request.messages.append(_read_turn(message))
+        if own := _own_fields(message):
+            request.own[index] = own
+        if bytes(message.content) in (b"", b"null"):
+            request.null_content.add(index)
+        elif bytes(message.content)[:1] == b"[":
+            request.in_parts[index] = bytes(message.content)
+    elif role in _SYSTEM_ROLES:
+        text = _text(message.content)[0]
+        request.messages.append(None)
+        request.systems[index] = text
+    else:
+        text, attachments = _text(message.content)
+        request.messages.append(Other(role or "?", text, attachments))
+
+
+def _without_halves(request: Request, index: int) -> _Message:
+    """The twin of a message with a text that is no UTF-8."""
+    position = request.stands_in + index
+    request.odd[position] = HALVED
+    return _decode_message(mended(items(bytes(request.array))[position]))
+
+
+def _note_what_came(request: Request) -> None:
+    """Of turns that were read by their twins, the members that may be written, as they came."""
+    raws: list[bytes] = []
+    for position in request.odd:
+        index = position - request.stands_in
+        if not isinstance(request.messages[index], Turn):
+            continue
+        raws = raws or items(bytes(request.array))
+        try:
+            places = members(raws[position])
+        except SpliceError:
+            continue
+        names = {"content", *request.own.get(index, ())} & places.keys()
+        came = {name: raws[position][places[name].begin : places[name].end] for name in names}
+        request.as_came[index] = came
+        if index in request.in_parts and "content" in came:
+            request.in_parts[index] = came["content"]
 
 
 def write_history(request: Request, changes: Mapping[int, Change]) -> Written:
@@ -165,7 +220,7 @@ def tagged(request: Request, index: int, whole: str) -> dict[str, bytes]:
 
 def _part_text(raw: bytes) -> str | None:
     try:
-        return _decode_part(raw).text
+        return loosely(_decode_part, raw).text
     except _Unreadable:
         return None
 
@@ -193,6 +248,11 @@ def fields(provider: Provider) -> tuple[str, ...]:
 def stand_in(field: str, text: str) -> bytes | None:
     """A placeholder as the value of a field; `reasoning_details` cannot carry one."""
     return None if field == "reasoning_details" else msgspec.json.encode(text)
+
+
+def fitted(provider: Provider, value: bytes) -> bytes:
+    """There is one form only on this wire."""
+    return value
 
 
 def texts(field: str, value: bytes) -> list[str] | None:
@@ -264,21 +324,22 @@ def tidy(field: str, value: bytes) -> bytes:
         return b"null"
 
 
-def _open_messages(raw: bytes | Raw) -> list[_Message]:
+def _open_messages(request: Request) -> list[_Message]:
     try:
-        return _decode_messages(raw)
+        return _decode_messages(request.array)
     except _Unreadable:
         pass
     try:
-        items = _decode_items(raw)
-    except _Unreadable as error:
+        raws = readable_items(request.array, request.odd)
+    except (*_Unreadable, SpliceError) as error:
         raise NotChatError(f"messages is no array ({type(error).__name__})") from None
     messages = []
-    for item in items:
+    for position, raw in enumerate(raws):
         try:
-            messages.append(_decode_message(item))
+            messages.append(_decode_message(raw))
         except _Unreadable:
-            messages.append(_Message(content=item))
+            request.odd[position] = UNLIKE_SCHEMA
+            messages.append(_Message(content=Raw(raw)))
     return messages
 
 
@@ -294,22 +355,30 @@ def _read_calls(message: _Message) -> tuple[Call, ...]:
         try:
             legacy = _decode_function(message.function_call)
             return (Call("", legacy.name or "", _arguments(legacy.arguments)),)
-        except _Unreadable:
+        except _Unlike:
             return (Call("", "", _bytes_as_text(message.function_call)),)
     if bytes(message.tool_calls)[:1] != b"[":
-        return ()
+        given = bytes(message.tool_calls)
+        return () if given in _NO_CALLS else (Call("", "", _bytes_as_text(message.tool_calls)),)
     try:
-        calls = _decode_calls(message.tool_calls)
-    except _Unreadable:
-        return (Call("", "", _bytes_as_text(message.tool_calls)),)
-    return tuple(
-        Call(
-            call.id or "",
-            call.function.name or "",
-            _arguments(call.function.arguments) or _bytes_as_text(call.custom),
-        )
-        for call in calls
+        return tuple(map(_call, _decode_calls(message.tool_calls)))
+    except _Unlike:
+        return tuple(map(_odd_call, _decode_items(message.tool_calls)))
+
+
+def _call(call: _ToolCall) -> Call:
+    return Call(
+        call.id or "",
+        call.function.name or "",
+        _arguments(call.function.arguments) or _bytes_as_text(call.custom),
     )
+
+
+def _odd_call(raw: Raw) -> Call:
+    try:
+        return _call(_decode_call(raw))
+    except _Unlike:
+        return Call("", "", _bytes_as_text(raw))
 
 
 def _arguments(raw: Raw) -> str:
@@ -332,7 +401,7 @@ def _text(content: Raw) -> tuple[str, bytes]:
     for part in _decode_items(content):
         try:
             texts.append(_decode_part(part).text)
-        except _Unreadable:
+        except _Unlike:
             if (text := _string(part)) is not None:
                 texts.append(text)
             else:
@@ -352,9 +421,10 @@ def _own_fields(message: _Message) -> dict[str, bytes]:
 
 
 def _string(raw: Raw) -> str | None:
+    """The text of a JSON string; None where the value is none. Raises UnicodeError where it is no UTF-8."""
     try:
         return _decode_str(raw)
-    except _Unreadable:
+    except _Unlike:
         return None
 
 

@@ -3,10 +3,12 @@
 Source of the format: https://docs.anthropic.com/en/api/messages.
 """
 
+from collections.abc import Callable
+
 import msgspec
 
 from reasoning_fix.dialects import values
-from reasoning_fix.dialects.values import encoded, string
+from reasoning_fix.dialects.values import encoded
 from reasoning_fix.turns import Call, Turn
 
 Raw = msgspec.Raw
@@ -14,12 +16,21 @@ THINKING = ("thinking", "redacted_thinking")
 
 
 class Block:
-    """One content block: its members as they came, and what deltas added to its texts."""
+    """One content block: its members as they came, and what deltas added to its texts.
 
-    def __init__(self, start: dict[str, Raw], raw: bytes) -> None:
+    `string` reads them: `values.string`, or for a request `values.said`, which raises.
+    """
+
+    def __init__(
+        self,
+        start: dict[str, Raw],
+        raw: bytes,
+        string: Callable[[Raw | None], str | None] = values.string,
+    ) -> None:
         self.members = start
         self.raw = raw
-        self.kind = string(start.get("type")) or ""
+        self.kind = values.string(start.get("type")) or ""
+        self._string = string
         self.added: dict[str, list[str]] = {}
 
     @property
@@ -30,7 +41,8 @@ class Block:
         self.added.setdefault(name, []).append(fragment)
 
     def text(self, name: str) -> str:
-        return values.spelled(string(self.members.get(name)) or "", "".join(self.added.get(name, ())))
+        begun = self._string(self.members.get(name)) or ""
+        return values.spelled(begun, "".join(self.added.get(name, ())))
 
     def arguments(self) -> str:
         written = values.joined("".join(self.added.get("partial_json", ())))

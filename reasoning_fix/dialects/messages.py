@@ -14,11 +14,32 @@ import msgspec
 from reasoning_fix.dialects import values
 from reasoning_fix.dialects.message_answers import FIELD, AnswerFolder
 from reasoning_fix.dialects.message_blocks import THINKING, Block, layout_of, turn_of
-from reasoning_fix.dialects.splice import Written, members, set_items, set_members, with_history
-from reasoning_fix.dialects.values import Unreadable, encoded, is_filled, opaque, opened, string
+from reasoning_fix.dialects.splice import (
+    LeftError,
+    SpliceError,
+    Written,
+    items,
+    members,
+    raw_members,
+    set_items,
+    set_members,
+    with_history,
+)
+from reasoning_fix.dialects.values import (
+    Unreadable,
+    encoded,
+    is_filled,
+    mended_string,
+    opaque,
+    opened,
+    readable_items,
+    said,
+    string,
+)
 from reasoning_fix.dialects.wire import Change, NotChatError, Request
 from reasoning_fix.providers import Provider
 from reasoning_fix.turns import Other, Turn
+from reasoning_fix.twins import HALVED, UNLIKE_SCHEMA, mended
 
 Raw = msgspec.Raw
 NAME: Final = "messages"
@@ -34,8 +55,6 @@ class _Message(msgspec.Struct, gc=False):
     content: Raw = Raw(b"null")
 
 
-_decode_body = msgspec.json.Decoder(dict[str, Raw]).decode
-_decode_list = msgspec.json.Decoder(list[Raw]).decode
 _decode_message = msgspec.json.Decoder(_Message).decode
 _decode_messages = msgspec.json.Decoder(list[_Message]).decode
 
@@ -53,13 +72,14 @@ def read_request(body: bytes) -> Request:
 def open_request(body: bytes) -> Request:
     """The members of a request body; raises NotChatError where it is none."""
     try:
-        top = _decode_body(body)
+        top = raw_members(body)
         array = top[HISTORY]
     except KeyError:
         raise NotChatError("the body has no messages") from None
-    except Unreadable as error:
+    except (*Unreadable, SpliceError) as error:
         raise NotChatError(f"the body is no messages request ({type(error).__name__})") from None
-    request = Request(body, top, string(top.get("model")) or "", is_filled(top.get("tools")), array=array)
+    model = mended_string(top.get("model")) or ""
+    request = Request(body, top, model, is_filled(top.get("tools")), array=array)
     request.system = _system(top.get("system"))
     return request
 
@@ -76,66 +96,98 @@ def brought(request: Request) -> list[dict[str, bytes]] | None:
 def read_history(request: Request) -> None:
     """Read the messages; raises NotChatError where they are no array."""
     try:
-        messages = _decode_list(request.array)
-    except Unreadable as error:
+        messages = readable_items(request.array, request.odd)
+    except (*Unreadable, SpliceError) as error:
         raise NotChatError(f"the body is no messages request ({type(error).__name__})") from None
     for place, raw in enumerate(messages):
         if place < request.stands_in:
             continue
         try:
-            message = _decode_message(raw)
-        except Unreadable:
-            message = _Message("?", raw)
-        index = len(request.messages)
-        if message.role == "assistant":
-            turn, own = _read_turn(message.content)
-            request.messages.append(turn)
-            request.spans[index] = (place,)
-            if own:
-                request.own[index] = {FIELD: own}
-        elif message.role == "system":
-            request.messages.append(None)
-        else:
-            request.messages += _read_others(message)
+            _read_message(request, place, raw)
+        except UnicodeError:
+            request.odd[place] = HALVED
+            _read_message(request, place, mended(raw))
+    if request.odd:
+        _note_what_came(request)
     if request.messages and isinstance(request.messages[-1], Turn):
         # The model is asked to go on with it.
         request.continued = len(request.messages) - 1
 
 
+def _read_message(request: Request, place: int, raw: bytes) -> None:
+    """Raises UnicodeError, with nothing done, where a text is no UTF-8."""
+    try:
+        message = _decode_message(raw)
+    except msgspec.MsgspecError:
+        request.odd[place] = UNLIKE_SCHEMA
+        message = _Message("?", Raw(raw))
+    index = len(request.messages)
+    if message.role == "assistant":
+        turn, own = _read_turn(message.content)
+        request.messages.append(turn)
+        request.spans[index] = (place,)
+        if own:
+            request.own[index] = {FIELD: own}
+    elif message.role == "system":
+        request.messages.append(None)
+    else:
+        request.messages += _read_others(message)
+
+
+def _note_what_came(request: Request) -> None:
+    """Of turns that were read by their twins, the thinking blocks as they came."""
+    raws = items(bytes(request.array))
+    for index, (place,) in request.spans.items():
+        if place in request.odd and index in request.own:
+            blocks = values.items(_as_it_came(raws[place]).get("content"))
+            request.as_came[index] = {FIELD: layout_of([Block(opened(raw), raw) for raw in blocks])}
+
+
+def _as_it_came(message: bytes) -> dict[str, Raw]:
+    """The members of a message, which may hold half a character; none where one comes twice."""
+    try:
+        return raw_members(message)
+    except (*Unreadable, SpliceError):
+        return {}
+
+
 def _system(raw: Raw | None) -> str:
     if raw is None:
         return ""
-    text = string(raw)
+    text = mended_string(raw)
     return (
-        "\n".join(string(opened(part).get("text")) or "" for part in values.items(raw))
+        "\n".join(mended_string(opened(part).get("text")) or "" for part in values.items(raw))
         if text is None
         else text
     )
 
 
 def _read_turn(content: Raw) -> tuple[Turn, bytes]:
-    text = string(content)
+    text = said(content)
     if text is not None:
         return Turn(text), b""
-    parts = [Block(opened(raw), raw) for raw in values.items(content)]
+    if bytes(content)[:1] not in (b"[", b"n"):
+        # Neither a text nor blocks: all that it says is that it stays the same.
+        return Turn(bytes(content).decode("utf-8", "replace")), b""
+    parts = [Block(opened(raw), raw, said) for raw in values.items(content)]
     return turn_of(parts), layout_of(parts) if any(part.thinks for part in parts) else b""
 
 
 def _read_others(message: _Message) -> list[Other | None]:
     """A user message as what it holds: tool results one by one, and what was said around them."""
-    text = string(message.content)
+    text = said(message.content)
     if text is not None:
         return [None if _REMINDER.fullmatch(text) else Other(message.role, text)]
     if bytes(message.content)[:1] != b"[":
         return [Other(message.role, "", bytes(message.content))]
     others: list[Other | None] = []
-    said: list[str] = []
+    texts: list[str] = []
     attached: list[bytes] = []
 
     def close() -> None:
-        if said or attached:
-            others.append(Other(message.role, "".join(said), b"".join(attached)))
-            said.clear()
+        if texts or attached:
+            others.append(Other(message.role, "".join(texts), b"".join(attached)))
+            texts.clear()
             attached.clear()
 
     for raw in values.items(message.content):
@@ -145,9 +197,9 @@ def _read_others(message: _Message) -> list[Other | None]:
             close()
             others.append(Other("tool", *_result(part.get("content"))))
         elif kind == "text":
-            text = string(part.get("text")) or ""
+            text = said(part.get("text")) or ""
             if not _REMINDER.fullmatch(text):
-                said.append(text)
+                texts.append(text)
         else:
             attached.append(opaque(raw))
     close()
@@ -158,27 +210,35 @@ def _result(content: Raw | None) -> tuple[str, bytes]:
     """Text of a tool result, and the bytes of whatever in it is no text."""
     if content is None:
         return "", b""
-    if (text := string(content)) is not None:
+    if (text := said(content)) is not None:
         return text, b""
-    said: list[str] = []
+    if bytes(content)[:1] not in (b"[", b"n"):
+        return "", bytes(content)
+    texts: list[str] = []
     attached: list[bytes] = []
     for raw in values.items(content):
-        part = string(opened(raw).get("text"))
+        part = said(opened(raw).get("text"))
         if part is None:
             attached.append(opaque(raw))
         else:
-            said.append(part)
-    return "".join(said), b"".join(attached)
+            texts.append(part)
+    return "".join(texts), b"".join(attached)
 
 
 def write_history(request: Request, changes: Mapping[int, Change]) -> Written:
-    """The messages with thinking blocks set in some of them. Raises SpliceError."""
+    """The messages with thinking blocks set in some of them. Raises LeftError."""
     array = bytes(request.array)
-    raws = values.items(array)
+    raws = items(array)
     replaced: dict[int, bytes | None] = {}
+    left: dict[int, SpliceError] = {}
     for index, change in changes.items():
         (at,) = request.spans[index]
-        replaced[at] = _with_blocks(raws[at], change[FIELD])
+        try:
+            replaced[at] = _with_blocks(raws[at], change[FIELD])
+        except SpliceError as error:
+            left[at] = error
+    if left:
+        raise LeftError(left)
     return set_items(array, {}, replaced)
 
 
@@ -216,10 +276,12 @@ def _with_blocks(message: bytes, value: bytes | None) -> bytes:
         }
         written = set_items(content, put, drop).data
     else:
-        text = string(content) or ""
+        text = mended_string(content) or ""
         parts = [b'{"type":"text","text":%b}' % content] if text.strip() else []
-        if not values.blocks(wanted) or content[:1] not in (b'"', b"n"):
+        if not values.blocks(wanted):
             return message
+        if content[:1] not in (b'"', b"n"):
+            raise SpliceError("the content is neither a text nor an array")
         new = values.places(wanted, len(parts))
         written = b"[%b]" % b",".join([*new.get(0, ()), *parts, *(new.get(1, ()) if parts else ())])
     if place is None:
@@ -247,6 +309,11 @@ def fields(provider: Provider) -> tuple[str, ...]:
 def stand_in(field: str, text: str) -> bytes | None:
     """A thinking block without a signature."""
     return b'[{"type":"thinking","thinking":%b}]' % encoded(text)
+
+
+def fitted(provider: Provider, value: bytes) -> bytes:
+    """There is one form only on this wire."""
+    return value
 
 
 def texts(field: str, value: bytes) -> list[str] | None:

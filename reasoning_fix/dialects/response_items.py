@@ -3,7 +3,7 @@
 Source of the format: https://platform.openai.com/docs/api-reference/responses.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -17,13 +17,19 @@ _VOLATILE = ("id", "status", "created_by")
 # Texts of a reasoning item: https://api-docs.deepseek.com/guides/responses_api (content), Kimi (summary).
 _TEXTS = ("content", "summary")
 
+_OUTPUT = {"output_text", "refusal"}
+
 
 class Item:
-    """One item of an input or an output, and what deltas added to it."""
+    """One item of an input or an output, and what deltas added to it.
 
-    def __init__(self, raw: bytes) -> None:
+    `read` reads its texts: `values.string`, or for a request `values.said`, which raises.
+    """
+
+    def __init__(self, raw: bytes, read: Callable[[Raw | None], str | None] = string) -> None:
         self.raw = raw
         self.members = opened(raw)
+        self._read = read
         self.kind = string(self.members.get("type")) or _kind(self.members)
         self.thinks = self.kind == "reasoning"
         self.added: dict[str, list[str]] = {}
@@ -32,7 +38,7 @@ class Item:
     @property
     def role(self) -> str:
         if self.kind == "message":
-            role = string(self.members.get("role")) or "assistant"
+            role = string(self.members.get("role")) or self._said_by()
             return "system" if role == "developer" else role
         if self.thinks or self.kind.endswith("_call"):
             return "assistant"
@@ -42,15 +48,19 @@ class Item:
         """Text of a message or a tool result, and the bytes of whatever in it is no text."""
         content = self.members.get("output" if self.kind.endswith("_output") else "content")
         if content is None:
-            return "", b"" if self.kind == "message" else self._constant()
-        if (text := string(content)) is not None:
+            if self.kind == "message":
+                return "", b""
+            return "", self._constant() if self.members else self.raw
+        if (text := self._read(content)) is not None:
             return text, b""
+        if bytes(content)[:1] != b"[":
+            return "", b"" if bytes(content) == b"null" else bytes(content)
         texts: list[str] = []
         attached: list[bytes] = []
         for raw in values.items(content):
             part = opened(raw)
-            text = string(part.get("text"))
-            text = string(part.get("refusal")) if text is None else text
+            text = self._read(part.get("text"))
+            text = self._read(part.get("refusal")) if text is None else text
             if text is None:
                 made = self.role == "assistant"
                 attached.append(values.constant(raw).encode() if made else values.opaque(raw))
@@ -100,8 +110,19 @@ class Item:
         return values.closed(texts)
 
     def _text(self, name: str) -> str:
-        begun = string(self.members.get(name)) or ""
-        return values.joined(values.spelled(begun, "".join(self.added.get(name, ()))))
+        given = self.members.get(name)
+        text = self._read(given)
+        if text is None and given is not None and name not in self.added and bytes(given) != b"null":
+            # Arguments that are no text: what they say is the same.
+            text = bytes(given).decode("utf-8", "replace")
+        return values.joined(values.spelled(text or "", "".join(self.added.get(name, ()))))
+
+    def _said_by(self) -> str:
+        """Whose a message without a role is: the model's where it is laid out as an output is."""
+        content = self.members.get("content")
+        kinds = {string(opened(part).get("type")) for part in values.items(content)}
+        made = bool(kinds & _OUTPUT) or content is None or bytes(content) == b"[]"
+        return "assistant" if made and "role" not in self.members else "?"
 
     def _constant(self) -> bytes:
         return values.closed({name: v for name, v in self.members.items() if name not in _VOLATILE})
@@ -128,6 +149,8 @@ def layout_of(parts: list[Item]) -> bytes:
 def thoughts(item: Mapping[str, Raw], names: tuple[str, ...] = _TEXTS) -> list[str]:
     """The texts of a reasoning item, in these of its members."""
     found = [
-        string(opened(part).get("text")) or "" for name in names for part in values.items(item.get(name))
+        values.mended_string(opened(part).get("text")) or ""
+        for name in names
+        for part in values.items(item.get(name))
     ]
     return [text for text in found if text]

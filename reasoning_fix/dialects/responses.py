@@ -7,6 +7,7 @@ items as the provider said them.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -14,11 +15,22 @@ import msgspec
 from reasoning_fix.dialects import values
 from reasoning_fix.dialects.response_answers import FIELD, AnswerFolder
 from reasoning_fix.dialects.response_items import Item, layout_of, thoughts, turn_of
-from reasoning_fix.dialects.splice import Written, set_items, with_history
-from reasoning_fix.dialects.values import Unreadable, encoded, is_filled, opened, string
+from reasoning_fix.dialects.splice import SpliceError, Written, items, raw_members, set_items, with_history
+from reasoning_fix.dialects.values import (
+    Unreadable,
+    encoded,
+    is_filled,
+    mended_string,
+    opened,
+    readable_items,
+    said,
+    string,
+)
 from reasoning_fix.dialects.wire import Change, KeptByServer, NotChatError, Request
+from reasoning_fix.provider_rows import Summary
 from reasoning_fix.providers import Provider
 from reasoning_fix.turns import Other
+from reasoning_fix.twins import HALVED, UNLIKE_SCHEMA, mended
 
 Raw = msgspec.Raw
 NAME: Final = "responses"
@@ -35,7 +47,6 @@ class _Kind(msgspec.Struct):
     role: str = ""
 
 
-_decode_body = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_kinds = msgspec.json.Decoder(list[_Kind]).decode
 
 
@@ -52,17 +63,18 @@ def read_request(body: bytes) -> Request:
 def open_request(body: bytes) -> Request:
     """The members of a request body. Raises NotChatError, KeptByServer where the server has the history."""
     try:
-        top = _decode_body(body)
+        top = raw_members(body)
         given = top[HISTORY]
     except KeyError:
         raise NotChatError("the body has no input") from None
-    except Unreadable as error:
+    except (*Unreadable, SpliceError) as error:
         raise NotChatError(f"the body is no JSON object ({type(error).__name__})") from None
     for name in _KEPT:
         if bytes(top.get(name, b"null")) not in (b"null", b'""'):
             raise KeptByServer(f"the server keeps this conversation itself ({name})")
-    request = Request(body, top, string(top.get("model")) or "", is_filled(top.get("tools")), array=given)
-    request.system = string(top.get("instructions")) or ""
+    model = mended_string(top.get("model")) or ""
+    request = Request(body, top, model, is_filled(top.get("tools")), array=given)
+    request.system = mended_string(top.get("instructions")) or ""
     return request
 
 
@@ -80,17 +92,20 @@ def brought(request: Request) -> list[dict[str, bytes]] | None:
 def read_history(request: Request) -> None:
     """Read the items. Raises NotChatError, KeptByServer where the server has some of them."""
     given = request.array
-    text = string(given)
-    if text is not None:
+    if bytes(memoryview(given)[:1]) != b"[":
+        if (text := mended_string(given)) is None:
+            raise NotChatError("input is neither a text nor an array")
         request.messages.append(Other("user", text))
         return
-    if bytes(given)[:1] != b"[":
-        raise NotChatError("input is neither a text nor an array")
+    try:
+        raws = readable_items(given, request.odd)
+    except (*Unreadable, SpliceError) as error:
+        raise NotChatError(f"input is no array ({type(error).__name__})") from None
     run: list[tuple[int, Item]] = []
-    for place, raw in enumerate(values.items(given)):
+    for place, raw in enumerate(raws):
         if place < request.stands_in:
             continue
-        item = Item(raw)
+        item = Item(raw, said)
         if item.kind == "item_reference":
             raise KeptByServer("the server keeps items of this conversation itself (item_reference)")
         if item.role == "assistant":
@@ -102,8 +117,28 @@ def read_history(request: Request) -> None:
         if item.role == "system":
             request.messages.append(None)
         else:
-            request.messages.append(Other(item.role, *item.said()))
+            request.messages.append(_read_other(request, place, item))
     _close(request, run)
+    if request.odd:
+        _note_what_came(request)
+
+
+def _read_other(request: Request, place: int, item: Item) -> Other:
+    if not item.members:
+        request.odd[place] = UNLIKE_SCHEMA
+    try:
+        return Other(item.role, *item.said())
+    except UnicodeError:
+        request.odd[place] = HALVED
+        return Other(item.role, *Item(mended(item.raw)).said())
+
+
+def _note_what_came(request: Request) -> None:
+    """Of turns that were read by their twins, the reasoning items as they came."""
+    raws = items(bytes(request.array))
+    for index, span in request.spans.items():
+        if index in request.own and not request.odd.keys().isdisjoint(span):
+            request.as_came[index] = {FIELD: layout_of([Item(raws[place]) for place in span])}
 
 
 def _close(request: Request, run: "list[tuple[int, Item]]") -> None:
@@ -112,7 +147,15 @@ def _close(request: Request, run: "list[tuple[int, Item]]") -> None:
         return
     index = len(request.messages)
     parts = [item for _, item in run]
-    request.messages.append(turn_of(parts))
+    try:
+        turn = turn_of(parts)
+    except UnicodeError:
+        views = [mended(item.raw) for item in parts]
+        odd = (place for (place, item), view in zip(run, views, strict=True) if view != item.raw)
+        request.odd |= dict.fromkeys(odd, HALVED)
+        parts = [Item(view) for view in views]
+        turn = turn_of(parts)
+    request.messages.append(turn)
     request.spans[index] = tuple(position for position, _ in run)
     if any(item.thinks for item in parts):
         request.own[index] = {FIELD: layout_of(parts)}
@@ -122,7 +165,7 @@ def _close(request: Request, run: "list[tuple[int, Item]]") -> None:
 def write_history(request: Request, changes: Mapping[int, Change]) -> Written:
     """The items with reasoning set in some turns. Raises SpliceError."""
     array = bytes(request.array)
-    raws = values.items(array)
+    raws = items(array)
     put: dict[int, list[bytes]] = {}
     drop: dict[int, bytes | None] = {}
     for index, change in changes.items():
@@ -185,6 +228,23 @@ def stand_in(field: str, text: str) -> bytes | None:
     """A reasoning item with plain text, which is what DeepSeek checks; nobody issued it, so it has no id."""
     part = b'{"type":"reasoning_text","text":%b}' % encoded(text)
     return b'[{"type":"reasoning","summary":[],"content":[%b]}]' % part
+
+
+def fitted(provider: Provider, value: bytes) -> bytes:
+    """Items with the `summary` that the provider demands, or without the one that it would read as well."""
+    if provider.summary == "as_received":
+        return value
+    return values.mapped(value, partial(_summarized, provider.summary))
+
+
+def _summarized(summary: Summary, raw: bytes) -> bytes:
+    item = opened(raw)
+    if summary == "always" and "summary" not in item:
+        return values.closed({**item, "summary": b"[]"})
+    # A thought that stands nowhere else stays.
+    if summary == "never" and "summary" in item and (thoughts(item, ("content",)) or not thoughts(item)):
+        return values.closed({name: member for name, member in item.items() if name != "summary"})
+    return raw
 
 
 def texts(field: str, value: bytes) -> list[str] | None:

@@ -1,7 +1,8 @@
 """Change single members and items inside a JSON body and carry every other byte over as it came.
 
 Strategy: msgspec hands out the raw bytes of each value in order of appearance, so positions follow by adding
-up lengths; nothing is searched for, and nothing but the edited values is encoded. O(bytes of the body).
+up lengths; nothing is searched for, and nothing but the edited values is encoded. O(bytes of the body). What
+no strict decoder takes is placed by its twin (twins.py), where every position is the same.
 """
 
 import json
@@ -11,6 +12,8 @@ from itertools import accumulate
 from typing import NamedTuple
 
 import msgspec
+
+from reasoning_fix.twins import mended, readable
 
 _BEFORE_MEMBER = re.compile(rb'[ \t\r\n]*[,{][ \t\r\n]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _BEFORE_ITEM = re.compile(rb"[ \t\r\n]*[,\[][ \t\r\n]*")
@@ -35,23 +38,42 @@ class SpliceError(ValueError):
     """The body repeats a member name, so that its members cannot be placed without doubt."""
 
 
+class LeftError(SpliceError):
+    """Some items cannot be changed without doubt; all others can. `items` are their positions."""
+
+    def __init__(self, items: Mapping[int, SpliceError]) -> None:
+        super().__init__(str(next(iter(items.values()))))
+        self.items = frozenset(items)
+
+
+def raw_members(data: bytes) -> dict[str, msgspec.Raw]:
+    """The raw members of a JSON object, each as it came. Raises msgspec.DecodeError, SpliceError."""
+    try:
+        return _decode_object(data)
+    except msgspec.ValidationError:
+        raise
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        places = members(data)
+        return {name: msgspec.Raw(data[place.begin : place.end]) for name, place in places.items()}
+
+
 def members(data: bytes, opened: Mapping[str, msgspec.Raw] | None = None) -> dict[str, Place]:
     """Where each member of a JSON object lies in `data`; `opened` are its members where they are known.
 
-    Raises SpliceError for a name that is repeated or no UTF-8, msgspec.DecodeError for no object.
+    Raises SpliceError for a name that is repeated, msgspec.DecodeError for no object.
     """
     found: dict[str, Place] = {}
     end = 0
-    try:
-        known = _decode_object(data) if opened is None else opened
-    except UnicodeError:
-        raise SpliceError("a member name is no UTF-8") from None
+    if opened is not None:
+        known = opened
+    else:
+        data, known = readable(_decode_object, data)
     for name, raw in known.items():
         separator = _BEFORE_MEMBER.match(data, end)
         value = memoryview(raw)
         if separator is None or not _lies_at(data, separator.end(), value):
             raise SpliceError("a member name comes twice")
-        if separator[1] != name.encode() and json.loads(b'"%b"' % separator[1]) != name:
+        if separator[1] != name.encode() and json.loads(b'"%b"' % mended(separator[1])) != name:
             raise SpliceError(f"a member name comes twice near {name!r}")
         begin, end = separator.end(), separator.end() + len(value)
         found[name] = Place(separator.start(1) - 1, begin, end)
@@ -146,13 +168,19 @@ def _laid_out(
 
 
 def items(data: bytes) -> list[bytes]:
-    """The raw items of a JSON array. Raises msgspec.DecodeError where it is none."""
-    return [bytes(raw) for raw in _decode_list(data)]
+    """The raw items of a JSON array, each as it came. Raises msgspec.DecodeError where it is none."""
+    try:
+        return [bytes(raw) for raw in _decode_list(data)]
+    except msgspec.ValidationError:
+        raise
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return [data[begin:end] for begin, end in _items(data)]
 
 
 def _items(data: bytes) -> Iterator[tuple[int, int]]:
     end = 0
-    for raw in _decode_list(data):
+    data, raws = readable(_decode_list, data)
+    for raw in raws:
         # As clients print it, with a blank or none; a third of the time of what follows.
         if data[end] in _SEPARATORS and data[end + 1] > _SPACE:
             begin = end + 1
@@ -174,8 +202,9 @@ def set_in_items(
     """The JSON array with members set in some of its items (by index).
 
     `present` are the members that an item has, of those that change: where they are known and new ones are
-    only added, an item need not be opened.
+    only added, an item need not be opened. Raises LeftError for items that repeat a member name.
     """
+    left: dict[int, SpliceError] = {}
     pieces: list[bytes] = []
     ends: list[int] = []
     at = grown = 0
@@ -188,11 +217,16 @@ def set_in_items(
             if known is not None and len(new) == len(change) and new.keys().isdisjoint(known):
                 item = add_members(item, new)
             else:
-                item = set_members(item, change)
+                try:
+                    item = set_members(item, change)
+                except SpliceError as error:
+                    left[index] = error
             pieces += (data[at:start], item)
             at = finish
             grown += len(item) - (finish - start)
         ends.append(finish + grown)
+    if left:
+        raise LeftError(left)
     return Written(b"".join((*pieces, data[at:])), ends)
 
 

@@ -10,7 +10,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
+from reasoning_fix.dialects import splice
 from reasoning_fix.dialects.wire import AnswerError
+from reasoning_fix.twins import loosely, oddity, readable
 
 # About what Python takes for a fragment of a text besides the text, in bytes.
 PER_FRAGMENT = 64
@@ -21,6 +23,7 @@ Unreadable = (msgspec.MsgspecError, UnicodeError, RecursionError)
 _encode = msgspec.json.Encoder().encode
 _decode_str = msgspec.json.Decoder(str).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
+_decode_raw = msgspec.json.Decoder(Raw).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
@@ -30,6 +33,24 @@ def string(raw: bytes | Raw | None) -> str | None:
         return None
     try:
         return _decode_str(raw)
+    except Unreadable:
+        return None
+
+
+def said(raw: bytes | Raw | None) -> str | None:
+    """The text of a JSON string; None where the value is none. Raises UnicodeError where it is no UTF-8."""
+    if raw is None:
+        return None
+    try:
+        return _decode_str(raw)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+
+
+def mended_string(raw: bytes | Raw | None) -> str | None:
+    """The text of a JSON string, with U+FFFD for half a character; None where the value is none."""
+    try:
+        return None if raw is None else loosely(_decode_str, raw)
     except Unreadable:
         return None
 
@@ -71,7 +92,7 @@ def encoded(text: str) -> bytes:
 def opened(raw: bytes | Raw) -> dict[str, Raw]:
     """The members of a JSON object; none where the value is none."""
     try:
-        return _decode_members(raw)
+        return loosely(_decode_members, raw)
     except Unreadable:
         return {}
 
@@ -100,11 +121,37 @@ def constant(raw: bytes | Raw) -> str:
 
 
 def items(raw: bytes | Raw | None) -> list[bytes]:
-    """The raw items of a JSON array; none where the value is none."""
+    """The raw items of a JSON array, each as it came; none where the value is none."""
     try:
         return [bytes(item) for item in _decode_list(raw or b"[]")]
-    except Unreadable:
+    except msgspec.ValidationError:
         return []
+    except Unreadable:
+        pass
+    try:
+        return splice.items(bytes(raw or b"[]"))
+    except (*Unreadable, splice.SpliceError):
+        return []
+
+
+def readable_items(array: bytes | Raw, odd: dict[int, str]) -> list[bytes]:
+    """The raw items of a JSON array, or the twins of those that are odd (by position), which is told.
+
+    Raises msgspec.DecodeError where it is none.
+    """
+    try:
+        return [bytes(item) for item in _decode_list(array)]
+    except msgspec.ValidationError:
+        raise
+    except Unreadable:
+        pass
+    found: list[bytes] = []
+    for position, item in enumerate(splice.items(bytes(array))):
+        view, _ = readable(_decode_raw, item)
+        if view != item:
+            odd[position] = oddity(view, item)
+        found.append(view)
+    return found
 
 
 def layout(parts: Sequence[bytes | None]) -> bytes:
@@ -127,6 +174,11 @@ def layout(parts: Sequence[bytes | None]) -> bytes:
 def blocks(value: bytes) -> list[bytes]:
     """The reasoning blocks of a layout, in order."""
     return [item for item in items(value) if item[:1] == b"{"]
+
+
+def mapped(value: bytes, how: Callable[[bytes], bytes]) -> bytes:
+    """A layout with every reasoning block in it put through `how`."""
+    return b"[%b]" % b",".join(how(item) if item[:1] == b"{" else item for item in items(value))
 
 
 def places(value: bytes, visible: int) -> dict[int, list[bytes]]:

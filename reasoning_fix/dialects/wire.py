@@ -14,6 +14,7 @@ import msgspec
 from reasoning_fix.dialects.splice import Written
 from reasoning_fix.providers import Provider
 from reasoning_fix.turns import Other, Turn
+from reasoning_fix.twins import loosely
 
 # The changes to one turn: a field's new value, or None where the field is to go.
 type Change = Mapping[str, bytes | None]
@@ -43,6 +44,9 @@ class Request(msgspec.Struct):
     content of chat turns that is a list, `null_content` those without any. `cuts` are positions in the array
     at which a turn begins although nothing was said before it. `continued` is the index of a last
     assistant message that the model is asked to continue, or None; `parameters` the body's members.
+
+    A message that cannot be read as it is, is read by its twin (twins.py), also its `own` fields: `as_came`
+    has the members of such turns as they came. By position in the array, `odd` says what is odd about it.
     """
 
     body: bytes
@@ -61,6 +65,13 @@ class Request(msgspec.Struct):
     null_content: set[int] = set()
     cuts: frozenset[int] = frozenset()
     continued: int | None = None
+    odd: dict[int, str] = {}
+    as_came: dict[int, dict[str, bytes]] = {}
+
+    def own_is_whole(self, index: int) -> bool:
+        """Whether the reasoning that came with a turn holds no half of a character."""
+        came = self.as_came.get(index, {})
+        return all(came.get(name, value) == value for name, value in self.own.get(index, {}).items())
 
 
 class Answered(msgspec.Struct, frozen=True, gc=False):
@@ -110,7 +121,7 @@ class Dialect(Protocol):
     def write_history(self, request: Request, changes: Mapping[int, Change]) -> Written:
         """The request's array with reasoning set in some turns; every other byte as it came.
 
-        Raises SpliceError where a repeated member name leaves doubt.
+        Raises LeftError where a repeated member name leaves doubt in some messages.
         """
 
     def write_request(
@@ -138,6 +149,9 @@ class Dialect(Protocol):
 
     def stand_in(self, field: str, text: str) -> bytes | None:
         """A placeholder as the value of a field; None where the field cannot carry one."""
+
+    def fitted(self, provider: Provider, value: bytes) -> bytes:
+        """A value of ours in the form in which this provider takes it."""
 
     def texts(self, field: str, value: bytes) -> list[str] | None:
         """The reasoning texts in a value; None where it holds reasoning that is no plain text."""
@@ -173,7 +187,7 @@ def parameter(parameters: Mapping[str, msgspec.Raw], path: tuple[str, ...]) -> o
     if raw is None:
         return None
     try:
-        value: object = msgspec.json.decode(raw)
+        value: object = loosely(msgspec.json.decode, raw)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
     for key in path[1:]:

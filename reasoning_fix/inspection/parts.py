@@ -12,6 +12,8 @@ from itertools import islice
 
 import msgspec
 
+from reasoning_fix.twins import loosely
+
 type Members = Mapping[str, object]
 
 # Kept of one text, beginning and end; tool results are what fills histories, so they get less.
@@ -39,7 +41,7 @@ class Part(msgspec.Struct, frozen=True):
 def decoded(data: bytes) -> object:
     """The JSON value, also of a document that msgspec refuses (half characters). Raises ValueError."""
     try:
-        value: object = msgspec.json.decode(data)
+        value: object = loosely(msgspec.json.decode, data)
         return value
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         pass

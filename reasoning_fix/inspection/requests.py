@@ -97,7 +97,8 @@ def read_request(body: bytes, dialect: str, top: Members, told: Told) -> Transcr
             return _words(places.get(position))
         return "with its reasoning" if thinks() else "without reasoning"
 
-    make = partial(_runs if dialect == "responses" else _messages, dialect, items, places, note)
+    odd = request.odd if request is not None else {}
+    make = partial(_runs if dialect == "responses" else _messages, dialect, items, places, note, odd)
     if len(items) <= 2 * _MOST_AT_AN_END:
         transcript.entries += make(range(len(items)))
     else:
@@ -110,7 +111,12 @@ def read_request(body: bytes, dialect: str, top: Members, told: Told) -> Transcr
 
 
 def _messages(
-    dialect: str, items: Sequence[object], places: Mapping[int, Treated], note: _Note, wanted: range
+    dialect: str,
+    items: Sequence[object],
+    places: Mapping[int, Treated],
+    note: _Note,
+    odd: Mapping[int, str],
+    wanted: range,
 ) -> list[Entry]:
     read = chat_parts if dialect == "chat_completions" else _blocks
     entries = []
@@ -122,6 +128,7 @@ def _messages(
         )
         if role == "assistant":
             _treat(entry, places.get(position), note(position, partial(_thinks, message)))
+        entry.note = "; ".join(filter(None, (entry.note, odd.get(position))))
         entries.append(entry)
     return entries
 
@@ -173,7 +180,12 @@ def _places(request: Request, treated: Mapping[int, Treated]) -> dict[int, Treat
 
 
 def _runs(
-    _: str, items: Sequence[object], places: Mapping[int, Treated], note: _Note, wanted: range
+    _: str,
+    items: Sequence[object],
+    places: Mapping[int, Treated],
+    note: _Note,
+    odd: Mapping[int, str],
+    wanted: range,
 ) -> list[Entry]:
     """Items of the Responses API; what a model said in one go is one entry."""
     entries: list[Entry] = []
@@ -187,6 +199,8 @@ def _runs(
         entry = Entry(f"{where} assistant", partial(_joined, mine), count=len(run))
         has_reasoning = partial(_has_reasoning, mine)
         _treat(entry, places.get(run[0]), note(run[0], has_reasoning))
+        strange = dict.fromkeys(odd[position] for position in run if position in odd)
+        entry.note = "; ".join(filter(None, (entry.note, *strange)))
         entries.append(entry)
         run.clear()
 
@@ -198,7 +212,7 @@ def _runs(
             continue
         close()
         parts = partial(item_parts, one) if one else partial(_odd, items[position])
-        entries.append(Entry(f"[{position}] {role}", parts))
+        entries.append(Entry(f"[{position}] {role}", parts, odd.get(position, "")))
     close()
     return entries
 
@@ -298,6 +312,8 @@ def _words(turn: Treated | None) -> str:
             return f"a piece of a turn whose reasoning goes to another piece{recorded}"
         case "left out":
             return f"reasoning on record, left out{recorded}"
+        case "odd":
+            return "cannot be changed without doubt, left as it came"
         case "absent":
             return "reasoning absent, and not on record"
         case other:

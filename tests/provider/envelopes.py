@@ -130,6 +130,11 @@ def _opencode(family: Family, dialect: Dialect, fault: Fault) -> Refusal:
     return Refusal(400, JSON, dump({"message": message, "type": _INVALID, "param": None, "code": _INVALID}))
 
 
+def _ark(_: Family, __: Dialect, fault: Fault) -> Refusal:
+    error = {"code": "InvalidParameter", "message": fault.text, "param": "input", "type": "BadRequest"}
+    return Refusal(400, JSON, dump({"error": error}))
+
+
 def _siliconflow(_: Family, __: Dialect, fault: Fault) -> Refusal:
     return Refusal(400, JSON, dump({"code": 20015, "message": fault.text, "data": None}))
 
@@ -166,6 +171,7 @@ _ENVELOPES: dict[str, Callable[[Family, Dialect, Fault], Refusal]] = {
     "openrouter": _openrouter,
     "opencode": _opencode,
     "siliconflow": _siliconflow,
+    "ark": _ark,
     "groq": _groq,
     "cerebras": _cerebras,
     "mistral": _mistral,

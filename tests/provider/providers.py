@@ -31,7 +31,9 @@ class Provider(msgspec.Struct, frozen=True):
     `family`: whose rules it has; "" goes by the model's name. `shape`: whose stream, "" likewise.
     `reads`: fields of a chat message that may carry reasoning, best first ("think": the tag in the content).
     `writes`: the field of its chat answers, where the shape leaves a choice. `off`: what turns thinking off;
-    `deaf`: families for which it does not. `forbids`: fields it refuses. `envelope`: how it words a refusal.
+    `deaf`: families for which it does not. `forbids`: fields it refuses ("items": reasoning items).
+    `thoughts`: the member of its reasoning items that holds the thought; `summary`: whether one must be there
+    or must not. `envelope`: how it words a refusal.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Provider(msgspec.Struct, frozen=True):
     off: tuple[Switch, ...] = (TYPE_DISABLED,)
     deaf: tuple[Family, ...] = ()
     forbids: tuple[str, ...] = ()
+    thoughts: Literal["content", "summary"] = "content"
+    summary: Literal["", "always", "never"] = ""
     envelope: str = "openai"
 
     @property
@@ -59,9 +63,14 @@ class Provider(msgspec.Struct, frozen=True):
 
     @property
     def base_url(self) -> str:
-        """The base URL of the OpenAI client library, for chat and Responses alike."""
+        """The base URL of the OpenAI client library."""
         path = self.chat[0].removesuffix("/chat/completions")
         return f"https://{self.host}{path}"
+
+    @property
+    def responses_url(self) -> str:
+        """The same for the Responses API, which some have elsewhere."""
+        return f"https://{self.host}{self.responses[0].removesuffix('/responses')}"
 
     @property
     def messages_url(self) -> str:
@@ -107,6 +116,7 @@ KIMI = Provider(
     messages=("/anthropic/v1/messages",),
     responses=("/v1/responses",),
     family="kimi",
+    thoughts="summary",
     envelope="kimi",
 )
 KIMI_CODING = Provider(
@@ -115,7 +125,9 @@ KIMI_CODING = Provider(
     "kimi-for-coding",
     chat=("/coding/v1/chat/completions",),
     messages=("/coding/v1/messages",),
+    responses=("/coding/v1/responses",),
     family="kimi",
+    thoughts="summary",
     envelope="kimi",
 )
 GLM = Provider(
@@ -124,6 +136,7 @@ GLM = Provider(
     "glm-5.3-flash",
     chat=("/api/paas/v4/chat/completions", "/api/coding/paas/v4/chat/completions"),
     messages=("/api/anthropic/v1/messages",),
+    responses=("/api/v1/responses",),
     family="glm",
     envelope="glm",
 )
@@ -138,15 +151,18 @@ MIMO = Provider(
     "mimo-v2.5-pro",
     chat=("/v1/chat/completions",),
     messages=("/anthropic/v1/messages",),
+    responses=("/v1/responses",),
     family="mimo",
+    summary="never",
     envelope="mimo",
 )
 MINIMAX = Provider(
     "minimax",
-    ("api.minimax.io", "api.minimaxi.com", "api.minimax.chat"),
+    ("api.minimax.io", "api.minimaxi.com", "api.minimax.cn", "api.minimax.chat"),
     "MiniMax-M2.7",
     chat=("/v1/chat/completions", "/v1/text/chatcompletion_v2"),
     messages=("/anthropic/v1/messages",),
+    responses=("/v1/responses",),
     family="minimax",
     reads=("reasoning_details", "think", "reasoning_content"),
     envelope="minimax",
@@ -186,6 +202,19 @@ OPENROUTER = Provider(
     off=(REASONING_OFF, REASONING_NONE),
     envelope="openrouter",
 )
+KILO = Provider(
+    "kilo",
+    ("api.kilo.ai",),
+    "moonshotai/kimi-k2.6",
+    chat=("/api/gateway/chat/completions", "/api/openrouter/chat/completions"),
+    messages=("/api/gateway/v1/messages",),
+    responses=("/api/gateway/responses", "/api/openrouter/responses"),
+    shape="openrouter",
+    reads=("reasoning_details", "reasoning", "reasoning_content"),
+    writes="reasoning",
+    off=(REASONING_OFF, REASONING_NONE),
+    envelope="openrouter",
+)
 SILICONFLOW = Provider(
     "siliconflow",
     ("api.siliconflow.cn", "api.siliconflow.com"),
@@ -204,14 +233,28 @@ VOLCENGINE = Provider(
         "/api/coding/v3/chat/completions",
         "/api/plan/v3/chat/completions",
     ),
+    messages=("/api/compatible/v1/messages", "/api/coding/v1/messages", "/api/plan/v1/messages"),
+    responses=("/api/v3/responses", "/api/plan/v3/responses"),
     shape="plain",
+)
+# Refuses reasoning items: https://github.com/lidge-jun/opencodex/pull/5173
+ARK_CODING = Provider(
+    "ark-coding",
+    ("ark.cn-beijing.volces.com",),
+    "glm-5.3",
+    responses=("/api/coding/v3/responses",),
+    forbids=("items",),
+    envelope="ark",
 )
 DASHSCOPE = Provider(
     "dashscope",
     ("dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com"),
     "deepseek-v4-pro",
     chat=("/compatible-mode/v1/chat/completions", "/v1/chat/completions"),
+    messages=("/apps/anthropic/v1/messages",),
+    responses=("/compatible-mode/v1/responses",),
     family="none",
+    summary="always",
     shape="plain",
     off=(NOT_ENABLED,),
 )
@@ -303,6 +346,7 @@ NOVITA = Provider(
     ("api.novita.ai",),
     "moonshotai/kimi-k2.6",
     chat=("/openai/v1/chat/completions",),
+    messages=("/anthropic/v1/messages",),
     shape="plain",
     reads=("reasoning_details", "reasoning_content"),
 )
@@ -318,9 +362,18 @@ NVIDIA = Provider(
 )
 TENCENT = Provider(
     "tencent",
-    ("tokenhub.tencentmaas.com",),
+    ("tokenhub.tencentmaas.com", "tokenhub-intl.tencentcloudmaas.com", "api.lkeap.cloud.tencent.com"),
     "deepseek-v4-pro",
-    chat=("/v1/chat/completions",),
+    chat=("/v1/chat/completions", "/plan/v3/chat/completions", "/coding/v3/chat/completions"),
+    messages=("/plan/anthropic/v1/messages", "/coding/anthropic/v1/messages", "/v1/messages"),
+    shape="plain",
+)
+QIANFAN = Provider(
+    "qianfan",
+    ("qianfan.baidubce.com",),
+    "deepseek-v4-pro",
+    chat=("/v2/chat/completions", "/v2/coding/chat/completions", "/v2/tokenplan/personal/chat/completions"),
+    messages=("/anthropic/tokenplan/personal/v1/messages", "/anthropic/coding/v1/messages"),
     shape="plain",
 )
 # Somebody's own server: never refuses what is missing, until a test's settings say so.
@@ -341,8 +394,10 @@ GATEWAYS = (
     ZEN,
     GO,
     OPENROUTER,
+    KILO,
     SILICONFLOW,
     VOLCENGINE,
+    ARK_CODING,
     DASHSCOPE,
     STEPFUN,
     TOGETHER,
@@ -354,6 +409,7 @@ GATEWAYS = (
     NOVITA,
     NVIDIA,
     TENCENT,
+    QIANFAN,
     VLLM,
 )
 EVERYBODY = (*PROVIDERS, KIMI_CODING, *GATEWAYS)

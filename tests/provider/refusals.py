@@ -54,6 +54,10 @@ GLM_BUDGET = "invalid request: budget_tokens is required and must be positive wh
 # https://github.com/Tencent/WeKnora/issues/1302, XiaomiMiMo/MiMo/issues/44
 MIMO_MISSING = "The reasoning_content in the thinking mode must be passed back to the API."
 MIMO_NULL_CONTENT = "`text` is not set"
+# https://github.com/esengine/DeepSeek-Reasonix/issues/9337
+NO_SUMMARY = "Invalid 'summary': summary is required and must be a list for reasoning."
+# The shape of Ark's refusals: https://github.com/agentscope-ai/QwenPaw/issues/7549
+ARK_ITEM = "The parameter `input` specified in the request are not valid: invalid item type reasoning."
 # MiniMax's OpenAPI text and logs of clients
 MINIMAX_PAIRING = "invalid params, tool call result does not follow tool call (2013)"
 # https://github.com/BerriAI/litellm/issues/10431, MoonshotAI/kimi-cli/issues/2011,
@@ -134,6 +138,7 @@ def refused(asked: Asked) -> Refusal | None:
 def _faults(asked: Asked) -> Iterator[Fault]:
     yield from _session(asked)
     yield from _forbidden(asked)
+    yield from _items(asked)
     yield from _SHAPE.get(asked.family, _nothing)(asked)
     if asked.dialect == "chat":
         yield from _PARAMETERS.get(asked.family, _nothing)(asked)
@@ -241,6 +246,17 @@ def _forbidden(asked: Asked) -> Iterator[Fault]:
         for sent in asked.turns:
             if field in sent.message:
                 yield Fault("forbidden", "", sent.index, field, sent.message[field])
+
+
+def _items(asked: Asked) -> Iterator[Fault]:
+    """Reasoning items, where they are refused or must have a summary."""
+    for sent in asked.turns if asked.dialect == "responses" else ():
+        if not sent.pieces:
+            continue
+        if "items" in asked.provider.forbids:
+            yield Fault("items", ARK_ITEM, sent.index)
+        if asked.provider.summary == "always" and not isinstance(sent.message.get("summary"), list):
+            yield Fault("items", NO_SUMMARY, sent.index)
 
 
 # --- parameters ---------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import itertools
 import uuid
 from collections.abc import Iterator
 
-from tests.provider.providers import KIMI, Provider
+from tests.provider.providers import Provider
 from tests.provider.settings import Settings
 from tests.provider.turns import (
     CREATED,
@@ -80,20 +80,24 @@ def _made_by_model(item: Event) -> bool:
 
 def _turn(provider: Provider, place: int, run: list[Event]) -> Sent:
     thoughts = [item for item in run if item.get("type") == "reasoning"]
-    field = "summary" if provider is KIMI else "content"
-    texts = ["".join(part.get("text") or "" for part in item.get(field) or ()) for item in thoughts]
+    texts = [
+        "".join(part.get("text") or "" for part in item.get(provider.thoughts) or ()) for item in thoughts
+    ]
     return Sent(
         place,
         tuple(_text(item) for item in run if item.get("role") == "assistant"),
         tuple(item["call_id"] for item in run if "call_id" in item),
         "".join(texts) if thoughts else None,
-        run[0],
-        _pieces(run),
+        next(iter(thoughts), run[0]),
+        _pieces(provider, run),
     )
 
 
-def _pieces(run: list[Event]) -> tuple[Piece, ...]:
-    """Each reasoning item, with what it must precede: a call by its id, else the message."""
+def _pieces(provider: Provider, run: list[Event]) -> tuple[Piece, ...]:
+    """Each reasoning item, with what it must precede: a call by its id, else the message.
+
+    Where a summary must not be there, the item must come back with its id and status, and without one.
+    """
     found: list[Piece] = []
     before = ""
     for item in reversed(run):
@@ -102,6 +106,8 @@ def _pieces(run: list[Event]) -> tuple[Piece, ...]:
             continue
         parts = [*(item.get("content") or ()), *(item.get("summary") or ())]
         text = dump([[part.get("type"), part.get("text")] for part in parts]).decode()
+        if provider.summary == "never":
+            text += dump([item.get("id"), item.get("status"), "summary" in item]).decode()
         found.append(Piece("reasoning", text, item.get("encrypted_content"), before))
     return tuple(reversed(found))
 
@@ -118,7 +124,7 @@ def render(provider: Provider, body: Event, answer: Answer, settings: Settings, 
     done = head | {"status": "completed", "output": output, **tail, "usage": _usage(answer)}
     kept = (head["id"], [*items(body), *output])
     if not body.get("stream"):
-        return Rendered(_pieces(output), [dump(done)], kept)
+        return Rendered(_pieces(provider, output), [dump(done)], kept)
     begun = head | {"status": "in_progress", "output": [], **tail}
     events = itertools.chain(
         [{"type": "response.created", "response": begun}],
@@ -129,7 +135,7 @@ def render(provider: Provider, body: Event, answer: Answer, settings: Settings, 
         [{"type": "response.completed", "response": done}],
     )
     chunks = [sse(event | {"sequence_number": at}, event["type"]) for at, event in enumerate(events)]
-    return Rendered(_pieces(output), chunks, kept)
+    return Rendered(_pieces(provider, output), chunks, kept)
 
 
 def _name(provider: Provider, prefix: str, seed: str) -> str:
@@ -147,8 +153,9 @@ def _item(provider: Provider, part: object, seed: str) -> Event:
         text = {"type": "output_text", "text": part.text, "annotations": []}
         return item | {"status": "completed", "content": [text]}
     assert isinstance(part, Thought)
-    item = {"id": _name(provider, "rs", seed), "type": "reasoning", "summary": []}
-    if provider is KIMI:
+    item = {"id": _name(provider, "rs", seed), "type": "reasoning"}
+    item |= {} if provider.summary == "never" else {"summary": []}
+    if provider.thoughts == "summary":
         return item | {"summary": [{"type": "summary_text", "text": part.text}], "status": "completed"}
     if part.text or not part.redacted:
         item["content"] = [{"type": "reasoning_text", "text": part.text}]
@@ -173,7 +180,7 @@ def _item_events(index: int, part: object, item: Event) -> Iterator[Event]:
     yield event("output_item.added", item=start)
     if isinstance(part, Thought):
         kind, place = ("reasoning_text", "content_index")
-        if item["summary"]:
+        if item.get("summary"):
             kind, place = ("reasoning_summary_text", "summary_index")
         for one in tokens(part.text):
             yield inner(f"{kind}.delta", **{place: 0}, delta=one)
