@@ -123,13 +123,10 @@ def _settings_stay(talk: Talk) -> bool:
     return talk.accepted.settings == Asked("", talk.place.path, b"", json.loads(talk.sent)).settings
 
 
-@either_way
 @pytest.mark.parametrize(("place", "brought"), CASES)
-def test_a_conversation_begun_elsewhere_goes_on(
-    lab: Lab, place: Place, brought: Brought, streamed: bool
-) -> None:
+def test_a_conversation_begun_elsewhere_goes_on(lab: Lab, place: Place, brought: Brought) -> None:
     lab.behaves(Demands(place))
-    talk = _begun_elsewhere(lab, place, brought, streamed)
+    talk = _begun_elsewhere(lab, place, brought, True)
     said = call()
     assert talk.send(said).status == 200
     assert len(talk.got) <= 2
@@ -137,7 +134,7 @@ def test_a_conversation_begun_elsewhere_goes_on(
     assert talk.send().status == 200
     assert len(talk.got) == 1
     assert talk.accepted.readable[-1] == [said.thought]
-    other = _begun_elsewhere(lab, place, brought, streamed, talk.key)
+    other = _begun_elsewhere(lab, place, brought, False, talk.key)
     assert other.send().status == 200
     assert len(other.got) == 1
     assert _settings_stay(other)

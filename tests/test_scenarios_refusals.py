@@ -163,9 +163,7 @@ def _passes(lab: Lab, place: Place, no: Answer, streamed: bool) -> None:
     assert restored.accepted.readable == [[said.thought]]
 
 
-@either_way
-@pytest.mark.parametrize("no", SAYS_MISSING.values(), ids=SAYS_MISSING)
-@pytest.mark.parametrize("place", PLACES, ids=str)
+@by_turns(place=named(PLACES), no=SAYS_MISSING)
 def test_a_missing_thought_is_repaired_however_it_is_said(
     lab: Lab, place: Place, no: Answer, streamed: bool
 ) -> None:

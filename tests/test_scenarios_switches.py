@@ -175,7 +175,8 @@ def test_nothing_is_touched_where_the_switch_is_listened_to(
         assert talk.changes == [NOTHING]
 
 
-@pytest.mark.parametrize(("place", "switch"), _named(IGNORED))
+# Kimi K3 listens to none by any of its names.
+@pytest.mark.parametrize(("place", "switch"), _named([pair for pair in IGNORED if pair[0] is not KIMI_K3]))
 def test_what_is_proved_of_one_model_is_not_believed_of_another(
     lab: Lab, place: Place, switch: Switch
 ) -> None:
