@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.corporate import Corporate
-from tests.laboratory import Lab, Servers
+from tests.laboratory import Lab
 from tests.provider.simulator import Simulator
 from tests.proxy import Proxy
+from tests.strict import Servers
 
 type StartProxy = Callable[..., Proxy]
 

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.laboratory import NOTHING, Demands, Lab, Place, Refuses, Rule, Talk, call, refusal
+from tests.laboratory import NOTHING, Lab, Talk, either_way
+from tests.strict import Demands, Place, Refuses, Rule, call, refusal
 from tests.wires import Said
 
 CHAT = [
@@ -112,7 +113,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+@either_way
 @pytest.mark.parametrize(("lesson", "place"), CASES)
 def test_other_models_are_sent_what_their_client_sent(
     lab: Lab, lesson: Lesson, place: Place, streamed: bool

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.laboratory import NOTHING, Asked, Demands, Lab, Place, Talk, call, thought
+from tests.laboratory import NOTHING, Lab, Talk, by_turns, either_way, named
+from tests.strict import Asked, Demands, Place, call, thought
 from tests.wires import Entry, Said
 
 SIGNATURE = "EqQBcDLgYk7OoxMMmPgk4zqQ6H0ku42xMvwG8tIijxeQ4Iqz+Cx6YTJx0c7gUHAkloZPe5v/JOfCR+LWANo7"
@@ -103,7 +104,6 @@ CASES = [
     for place in places
     for name, brought in ways.items()
 ]
-either_way = pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 
 
 def _thinking_on(place: Place) -> dict[str, Any]:
@@ -123,13 +123,10 @@ def _settings_stay(talk: Talk) -> bool:
     return talk.accepted.settings == Asked("", talk.place.path, b"", json.loads(talk.sent)).settings
 
 
-@either_way
 @pytest.mark.parametrize(("place", "brought"), CASES)
-def test_a_conversation_begun_elsewhere_goes_on(
-    lab: Lab, place: Place, brought: Brought, streamed: bool
-) -> None:
+def test_a_conversation_begun_elsewhere_goes_on(lab: Lab, place: Place, brought: Brought) -> None:
     lab.behaves(Demands(place))
-    talk = _begun_elsewhere(lab, place, brought, streamed)
+    talk = _begun_elsewhere(lab, place, brought, True)
     said = call()
     assert talk.send(said).status == 200
     assert len(talk.got) <= 2
@@ -137,7 +134,7 @@ def test_a_conversation_begun_elsewhere_goes_on(
     assert talk.send().status == 200
     assert len(talk.got) == 1
     assert talk.accepted.readable[-1] == [said.thought]
-    other = _begun_elsewhere(lab, place, brought, streamed, talk.key)
+    other = _begun_elsewhere(lab, place, brought, False, talk.key)
     assert other.send().status == 200
     assert len(other.got) == 1
     assert _settings_stay(other)
@@ -188,10 +185,7 @@ OWN_WORDS: dict[str, Callable[[str], Brought]] = {
 }
 
 
-@either_way
-@pytest.mark.parametrize("known", [True, False], ids=["on record", "never recorded"])
-@pytest.mark.parametrize("form", OWN_WORDS.values(), ids=OWN_WORDS)
-@pytest.mark.parametrize("place", RESPONSES, ids=str)
+@by_turns(place=named(RESPONSES), form=OWN_WORDS, known={"on record": True, "never recorded": False})
 def test_words_of_the_clients_own_are_kept_where_the_provider_reads_them(
     lab: Lab, place: Place, form: Callable[[str], Brought], known: bool, streamed: bool
 ) -> None:

@@ -9,13 +9,12 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from tests.laboratory import (
+from tests.laboratory import NOTHING, Lab, either_way
+from tests.strict import (
     DONE,
-    NOTHING,
     Answer,
     Asked,
     Demands,
-    Lab,
     Place,
     Refuses,
     Rule,
@@ -219,7 +218,6 @@ CASES = {
     ),
 }
 
-either_way = pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 # What is learned of a family with a name may hold for all of it.
 NAMED = ("k3", "kimi", "glm", "deepseek")

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from tests.laboratory import Asked, Demands, Lab, Place, Rule, Talk, call, missing
+from tests.laboratory import Lab, Talk, either_way
+from tests.strict import Asked, Demands, Place, Rule, call, missing
 from tests.wires import Said
 
 # A repair for each: words, a blank, thinking turned off. More tries than these nobody needs.
@@ -64,7 +65,6 @@ CASES = [
     for name, rule in PROVIDERS.items()
     for place in CHAT + OTHER
 ]
-either_way = pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 
 
 def _tries(talk: Talk, most: int = TRIES) -> None:
