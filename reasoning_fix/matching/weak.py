@@ -17,38 +17,37 @@ _DISTINCTIVE_CALL = 24
 
 
 def match_neighbours(board: Board) -> bool:
-    """Same turn, and the recorded turn before or after it agrees, or the message just before it."""
-    candidates = [
-        [
-            r
-            for r in board.by_turn.get(slot.turn, ())
-            if r.key not in board.used and not other_session(board, r)
-        ]
-        if board.verdicts[position] is None
-        else []
-        for position, slot in enumerate(board.slots)
-    ]
+    """Same turn, and the recorded turn before or after it agrees, or the message just before it.
+
+    A record whose calls have other ids of the same make is the same call made elsewhere, unless a recorded
+    neighbour is known to be its own.
+    """
+    candidates: list[list[Record]] = [[] for _ in board.slots]
+    elsewhere: list[list[Record]] = [[] for _ in board.slots]
+    for position, slot in enumerate(board.slots):
+        if board.verdicts[position] is None:
+            for record in board.by_turn.get(slot.turn, ()):
+                if record.key not in board.used and not other_session(board, record):
+                    made = elsewhere if _other_ids(board, record, slot) else candidates
+                    made[position].append(record)
     backward = _chain(board, candidates, range(len(board.slots)), -1)
     forward = _chain(board, candidates, range(len(board.slots) - 1, -1, -1), 1)
     found = False
     for position, slot in enumerate(board.slots):
-        records = [
-            r
-            for r in candidates[position]
-            if r.key not in board.used
-            and (_is_neighbour_of_known(board, r, position) or not _other_ids(board, r, slot))
-        ]
+        own = [r for r in elsewhere[position] if _is_neighbour_of_known(board, r, position)]
+        records = [r for r in (*candidates[position], *own) if r.key not in board.used]
         if not records:
             continue
         length = {r.key: backward[position].get(r.key, 0) + forward[position].get(r.key, 0) for r in records}
+        length |= {r.key: len(board.slots) for r in own}
         longest = max(length.values())
         if longest:
             best = [r for r in records if length[r.key] == longest]
         else:
             best = [r for r in records if same_neighbour(board, r, slot)]
-        record = choose(board, best, position, newest=False)
-        if record:
-            board.settle(position, Verdict((record,), BY_NEIGHBOUR))
+        chosen = choose(board, best, position, newest=False)
+        if chosen:
+            board.settle(position, Verdict((chosen,), BY_NEIGHBOUR))
             found = True
     return found
 
