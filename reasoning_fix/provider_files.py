@@ -19,6 +19,7 @@ from reasoning_fix.provider_rows import (
     Means,
     NullContent,
     OffSwitch,
+    PlaceholderWords,
     ProviderRow,
     ReasoningField,
     Refusal,
@@ -51,6 +52,7 @@ _HEADER = re.compile(r"\s*(\[\[?)\s*([\w.\"' -]+?)\s*\]\]?\s*(?:#.*)?")
 _ROWS: dict[tuple[str, ...], type[msgspec.Struct]] = {
     (): File,
     ("off",): OffSwitch,
+    ("words",): PlaceholderWords,
     ("refusal",): Refusal,
     ("family",): Rule,
     ("provider",): ProviderRow,

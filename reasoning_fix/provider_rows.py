@@ -115,10 +115,24 @@ class ProviderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: str = ""
 
 
+class PlaceholderWords(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=True):
+    """Words, lower case, of which placeholders of other tools are made; see placeholders.py."""
+
+    thoughts: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    negations: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    earlier: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = ()
+    between: tuple[str, ...] = ()
+
+
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A whole file. `stand_in` is the placeholder with words; {turn} in it differs from turn to turn."""
 
     placeholders: tuple[str, ...] = ()
+    words: PlaceholderWords = PlaceholderWords()
     stand_in: str = ""
     off: tuple[OffSwitch, ...] = ()
     refusal: tuple[Refusal, ...] = ()

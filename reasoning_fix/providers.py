@@ -6,13 +6,14 @@ wildcards; rules are remembered per provider and model. It knows no request, no 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from reasoning_fix.placeholders import LONGEST, is_mark, says_nothing
 from reasoning_fix.provider_files import normal, read
 from reasoning_fix.provider_rows import (
     Dialect,
@@ -20,6 +21,7 @@ from reasoning_fix.provider_rows import (
     File,
     NullContent,
     OffSwitch,
+    PlaceholderWords,
     ProviderRow,
     ReasoningField,
     Refusal,
@@ -33,6 +35,8 @@ BUILT_IN = Path(__file__).with_name("providers.toml")
 LONGEST_MODEL_NAME = 200
 # In a placeholder this stands for a few hexadecimal digits that differ from turn to turn.
 TURN = "{turn}"
+_LONGEST_TURN = 64
+_DIGITS = re.compile(rf"[0-9a-f]{{1,{_LONGEST_TURN}}}")
 NEUTRAL = Rule(name="unknown")
 
 
@@ -97,9 +101,14 @@ def _forbidding(rule: Rule) -> Rule:
 
 
 class Table(msgspec.Struct, frozen=True, eq=False):
-    """All providers. `by_host` holds exact hosts and wildcards ("*.example.com") side by side."""
+    """All providers. `by_host` holds exact hosts and wildcards ("*.example.com") side by side.
+
+    No placeholder is longer than `longest` characters.
+    """
 
     placeholders: frozenset[str]
+    words: PlaceholderWords
+    longest: int
     stand_in: str
     off_switches: tuple[OffSwitch, ...]
     refusals: tuple[Refusal, ...]
@@ -142,13 +151,34 @@ class Table(msgspec.Struct, frozen=True, eq=False):
         return tuple(switch for switch in self.off_switches if switch.name in names)
 
     def is_placeholder(self, text: str) -> bool:
-        """Whether this text only stands in for reasoning: blank, or a known placeholder."""
+        """Whether this text only stands in for reasoning: blank, a known placeholder, or one of the kind.
+
+        Costs a comparison of lengths for nearly every real thought; white space aside, none is shorter.
+        """
+        if len(text) > self.longest:
+            return text.isspace()
         text = text.strip()
-        return not text or text in self.placeholders or _is_stand_in(self.stand_in, text)
+        return is_mark(text) or _is_of_words(self, text)
+
+    def is_echo(self, text: str) -> bool:
+        """Whether a thought of a model's is a placeholder that it read in its history.
+
+        Punctuation alone may be all that it thought.
+        """
+        return len(text) <= self.longest and bool(text.strip()) and _is_of_words(self, text.strip())
 
     def hosts(self) -> tuple[str, ...]:
         """All host patterns, sorted; a wildcard starts with "*."."""
         return tuple(sorted(self.by_host))
+
+
+@lru_cache(maxsize=1024)  # the same few words stand on many turns
+def _is_of_words(table: Table, text: str) -> bool:
+    return (
+        text.casefold() in table.placeholders
+        or _is_stand_in(table.stand_in, text)
+        or (len(text) <= LONGEST and says_nothing(text, table.words))
+    )
 
 
 def _is_stand_in(pattern: str, text: str) -> bool:
@@ -158,7 +188,10 @@ def _is_stand_in(pattern: str, text: str) -> bool:
     if not turn:
         return bool(pattern) and text == pattern
     inside = text.removeprefix(before).removesuffix(after)
-    return before + inside + after == text and re.fullmatch(r"[0-9a-f]{1,64}", inside) is not None
+    return (
+        before + inside + after == text
+        and re.fullmatch(rf"[0-9a-f]{{1,{_LONGEST_TURN}}}", inside) is not None
+    )
 
 
 def load(user_file: Path | None = None) -> Table:
@@ -181,13 +214,25 @@ def load(user_file: Path | None = None) -> Table:
             by_name[row.name] = provider = _provider(row, families)
             for host in provider.hosts:
                 by_host.setdefault(host, provider)
+    placeholders = frozenset(text.strip().casefold() for file in files for text in file.placeholders)
+    stand_in = next((file.stand_in for file in files if file.stand_in), "")
     return Table(
-        placeholders=frozenset(text.strip() for file in files for text in file.placeholders),
-        stand_in=next((file.stand_in for file in files if file.stand_in), ""),
+        placeholders=placeholders,
+        words=_joined(file.words for file in files),
+        longest=max(LONGEST, len(stand_in) + _LONGEST_TURN, *map(len, placeholders)),
+        stand_in=stand_in,
         off_switches=tuple(switch for file in files for switch in file.off),
         refusals=tuple(refusal for file in files for refusal in file.refusal),
         by_host=by_host,
         user_rules=frozenset(_rules(files[0])) if user_file is not None else frozenset(),
+    )
+
+
+def _joined(lists: Iterable[PlaceholderWords]) -> PlaceholderWords:
+    """The words of all files."""
+    some = list(lists)
+    return PlaceholderWords(
+        *(tuple(word for one in some for word in getattr(one, name)) for name in some[0].__struct_fields__)
     )
 
 

@@ -236,4 +236,4 @@ def _is_echo(exchange: Exchange, name: str, value: bytes) -> bool:
     """A placeholder that carries words (blank ones are values of their own)."""
     texts = exchange.dialect.texts(name, value) or ()
     said = [text for text in texts if text.strip()]
-    return bool(said) and all(exchange.table.is_placeholder(text) for text in said)
+    return bool(said) and all(map(exchange.table.is_echo, said))

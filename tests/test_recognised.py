@@ -149,7 +149,10 @@ def test_another_id_beside_the_recorded_neighbour_is_no_veto() -> None:
     scene = Scene()
     history = [
         user("Task"),
-        scene.say([user("Task")], turn("A plan that is long enough to be like no other one.", reasoning_content="R1")),
+        scene.say(
+            [user("Task")],
+            turn("A plan that is long enough to be like no other one.", reasoning_content="R1"),
+        ),
     ]
     history.append(user("continue"))
     made = call("call_5da1ba331c06325f17", '{"path": "a.py"}', "read_file")

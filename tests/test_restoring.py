@@ -254,6 +254,31 @@ def test_placeholders_are_never_learned() -> None:
     assert reasoning(scene.sent([user("hello there"), turn("Hi!"), user("next")])) == [" "]
 
 
+@pytest.mark.parametrize(
+    "stand_in",
+    [
+        "(thinking omitted)",
+        "(prior reasoning summary unavailable)",
+        "<reasoning omitted>",
+        "Thinking...",
+        "n/a",
+    ],
+)
+def test_placeholders_of_other_tools_give_way_to_the_thought(stand_in: str) -> None:
+    scene = Scene()
+    history = two_turns(scene)
+    for index in (1, 3):
+        history[index] |= {"reasoning_content": stand_in}
+    assert reasoning(scene.sent(history)) == BOTH
+
+
+def test_a_short_thought_that_a_client_brings_stays() -> None:
+    scene = Scene()
+    history = two_turns(scene)
+    history[1] |= {"reasoning_content": "(Wait, the file is missing)"}
+    assert reasoning(scene.sent(history)) == ["(Wait, the file is missing)", "R2"]
+
+
 def test_never_across_credentials_or_providers() -> None:
     scene = Scene()
     history = two_turns(scene)
