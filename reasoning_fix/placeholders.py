@@ -10,8 +10,6 @@ The words are data (providers.toml, `words`). This file knows no request and no 
 """
 
 import re
-from collections import Counter
-from collections.abc import Iterable
 from functools import lru_cache
 
 from reasoning_fix.provider_rows import PlaceholderWords
@@ -20,8 +18,6 @@ from reasoning_fix.provider_rows import PlaceholderWords
 LONGEST = 100
 # No more than this of punctuation alone.
 _LONGEST_MARK = 12
-# A text as short as this on as many turns of one history was not thought anew each time.
-_LONGEST_REPEATED, _TIMES = 60, 3
 
 _BRACKETS = {"[": "]", "(": ")", "<": ">", "{": "}", "（": "）", "【": "】", "〈": "〉", "「": "」"}
 _EMPHASIS = " \t\r\n*_`\"'"
@@ -51,17 +47,6 @@ def says_nothing(text: str, words: PlaceholderWords) -> bool:
 def is_mark(text: str) -> bool:
     """Whether a text is punctuation alone."""
     return len(text) <= _LONGEST_MARK and _PIECE.search(text) is None
-
-
-def repeated(texts: Iterable[str]) -> frozenset[str]:
-    """Of the thoughts of one history, a text per turn, those that say the same on so many turns, in so few
-    words, that a tool wrote them.
-
-    Weaker than `Table.is_placeholder`: models do think "Let me check." twice. Good for preferring a thought
-    that is on record for the turn, not for replacing what a client sent by words of ours.
-    """
-    counts = Counter(text for text in texts if len(text) < _LONGEST_REPEATED)
-    return frozenset(text for text, times in counts.items() if times >= _TIMES)
 
 
 def _unwrapped(text: str) -> tuple[str, bool]:

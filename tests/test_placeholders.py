@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reasoning_fix import providers
-from reasoning_fix.placeholders import LONGEST, repeated
+from reasoning_fix.placeholders import LONGEST
 
 TABLE = providers.load()
 
@@ -108,17 +108,3 @@ def test_a_long_thought_costs_no_search() -> None:
             raise AssertionError("looked through")
 
     assert not TABLE.is_placeholder(Thought("Look at the file. " * 1000))
-
-
-@pytest.mark.parametrize(
-    ("texts", "found"),
-    [
-        (["Placeholder 1", "Placeholder 1", "Placeholder 1"], {"Placeholder 1"}),
-        (["…thought…", "real one", "…thought…", "…thought…"], {"…thought…"}),
-        (["the same", "the same", "another"], set()),
-        (["a long thought " * 5] * 9, set()),
-        ([], set()),
-    ],
-)
-def test_the_same_on_several_turns(texts: list[str], found: set[str]) -> None:
-    assert repeated(texts) == found
