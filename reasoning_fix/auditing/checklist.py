@@ -364,7 +364,7 @@ class Checklist:
     def _outcome(self, reply: Reply) -> Outcome:
         if reply.status == 200:
             return "accepted"
-        return "refused" if reply.status in (*STATUSES, 404, 413) else "failed"
+        return "refused" if reply.status in STATUSES else "failed"
 
     def _note(self, reply: Reply) -> str:
         return "" if reply.status == 200 else f"{reply.status}: {said(reply, self._key)}"

@@ -11,6 +11,7 @@ import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import brotli
 import zstandard
@@ -19,6 +20,7 @@ from mitmproxy.io import FlowWriter
 
 from reasoning_fix import notes
 from reasoning_fix.fallback import Wishes
+from reasoning_fix.provider_rows import Means
 from reasoning_fix.providers import BUILT_IN
 from reasoning_fix.tally.book import Book
 from reasoning_fix.tally.counts import line
@@ -148,7 +150,7 @@ source = "https://docs.vllm.ai/"
 def _lessons() -> list[bytes]:
     host, dialect, family = "api.deepseek.com", "chat_completions", "deepseek-v4-pro"
     about = {"host": host, "dialect": dialect, "family": family, "learned": 4_000_000_000}
-    means = ("missing", "forbidden", "parameter", "tool_choice", "always_thinks", "too_long")
+    means = get_args(Means.__value__)
     details = ("off", " ", "reasoning_content", "tools", "messages", "")
     return [
         json.dumps([about | {"means": mean, "detail": detail}]).encode()
