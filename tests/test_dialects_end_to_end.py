@@ -227,19 +227,14 @@ def test_a_message_that_cannot_be_read_costs_no_turn(
         body = b'{"model": "deepseek-flash", "tools": [], "%b": [%b]}' % (member, b", ".join(history))
         status, _, _ = raw_post(proxy, "api.deepseek.com", path, body, key)
         got = provider.requests[-1].body
-        assert (status, [one in got.decode("latin-1") for one in thoughts]) == (
-            200,
-            [n < number for n in range(3)],
-        )
+        assert status == 200
+        assert [one.encode() in got for one in thoughts] == [n < number for n in range(3)]
         # Every byte that came is in what went, in its order; nothing but thoughts came between.
         left = iter(got)
         assert all(byte in left for byte in body)
-        assert got.count(BROKEN[name]) == body.count(BROKEN[name]) == min(number, 1)
-        history += [
-            turn,
-            *([BROKEN[name]] if not number else []),
-            b'{"role": "user", "content": "And %b?"}' % word,
-        ]
+        assert got.count(b", %b, " % BROKEN[name]) == min(number, 1)
+        history += [turn, BROKEN[name]] if number == 0 else [turn]
+        history.append(b'{"role": "user", "content": "And %b?"}' % word)
 
 
 def _answer(dialect: str, text: str, thought: str) -> bytes:

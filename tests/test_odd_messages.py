@@ -254,6 +254,8 @@ ODD: dict[str, Callable[[bytes], bytes]] = {
     "null": instead(b"null"),
     "a text": instead(b'"a text"'),
     "a text with half a character": instead(rb'"a text\ud83d"'),
+    "a text of another encoding": instead(b'"a text\xff"'),
+    "a list with a text of another encoding": instead(b'["a text\xff", {"text": "\xff"}]'),
     "a number": instead(b"-1.50"),
     "an array": instead(b'[1, {"role": "assistant"}]'),
     "an empty object": instead(b"{}"),
@@ -317,6 +319,7 @@ TURNS: dict[str, tuple[str, Callable[[bytes], bytes], bool]] = {
         "cm", lambda raw: raw.replace(b'"name": "f"', rb'"name": "f\ud83d"'), True),
     "half a character in its own reasoning": ("c", add(rb'"reasoning_content": "mine\ud83d"'), False),
     "bytes of another encoding in its own reasoning": ("c", add(b'"reasoning_content": "mine\xff"'), False),
+    "bytes of another encoding where nobody reads them": ("c", add(b'"reasoning": "mine\xff"'), True),
     "half a character in its own thinking": ("m", lambda raw: raw.replace(
         b"[", rb'[{"type": "thinking", "thinking": "mine\ud83d", "signature": "s"}, ', 1), False),
     "bytes of another encoding in its own thinking": ("m", lambda raw: raw.replace(
@@ -598,6 +601,20 @@ def test_own_reasoning_with_half_a_character_is_not_learned(wire: Wire, half: by
     )
     learned = [opened for opened, _ in wire.scene.records()]
     assert [b"".join(opened.fields.values())[-60:].count(b"behind") for opened in learned] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("half", [rb"\ud83d", b"\xff", b"\xed\xa0\xbd"])
+def test_own_words_with_half_a_character_are_moved_without_it(half: bytes) -> None:
+    """To the field that the provider reads; where they were they stay as they came."""
+    scene = Scene()
+    body = b"""{"tools": [1], "model": "deepseek-v4-pro", "messages": [{"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b", "reasoning": "mine%b"}, {"role": "user", "content": "c"}]}"""
+    got = scene.restore_body(body % half, scene.caller()).body
+    assert got is not None
+    start, _, rest = got.partition(b',"reasoning_content":')
+    moved, _, end = rest.partition(b"}")
+    assert start + b"}" + end == body % half
+    assert msgspec.json.decode(moved)[:4] == "mine" and half not in moved
 
 
 # ---- Twins -------------------------------------------------------------------------------------------------

@@ -133,8 +133,12 @@ def _read_message(request: Request, index: int, message: _Message) -> None:
     """Raises UnicodeError, with nothing done, where a text is no UTF-8."""
     role = _string(message.role)
     if role == "assistant":
+        own = _own_fields(message)
+        for value in own.values():
+            if not value.isascii():
+                value.decode()
         request.messages.append(_read_turn(message))
-        if own := _own_fields(message):
+        if own:
             request.own[index] = own
         if bytes(message.content) in (b"", b"null"):
             request.null_content.add(index)
@@ -153,7 +157,11 @@ def _without_halves(request: Request, index: int) -> _Message:
     """The twin of a message with a text that is no UTF-8."""
     position = request.stands_in + index
     request.odd[position] = HALVED
-    return _decode_message(mended(items(bytes(request.array))[position]))
+    view = mended(items(bytes(request.array))[position])
+    try:
+        return _decode_message(view)
+    except _Unlike:
+        return _Message(content=Raw(view))
 
 
 def _note_what_came(request: Request) -> None:

@@ -118,7 +118,7 @@ def _read_message(request: Request, place: int, raw: bytes) -> None:
     """Raises UnicodeError, with nothing done, where a text is no UTF-8."""
     try:
         message = _decode_message(raw)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         request.odd[place] = UNLIKE_SCHEMA
         message = _Message("?", Raw(raw))
     index = len(request.messages)
