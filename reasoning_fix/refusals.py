@@ -75,6 +75,11 @@ def may_be_in_place_of_answer(begin: bytes) -> bool:
     return any(sign in begin for sign in _SIGNS)
 
 
+def decides_nothing(payload: bytes) -> bool:
+    """Whether a payload of a stream is no beginning of an answer yet: Anthropic's pings keep it open."""
+    return b"ping" in payload[:64] and re.search(rb'"type"\s*:\s*"ping"', payload) is not None
+
+
 def is_in_place_of_answer(payload: bytes) -> bool:
     """Whether a document, or the first event of a stream, is an error rather than (a part of) an answer."""
     if not may_be_in_place_of_answer(payload):

@@ -36,6 +36,8 @@ _LESS: dict[Means, tuple[Means, ...]] = {
     "block": ("block",),
 }
 OURS = tuple(_LESS)
+# The least that hosts have been seen to take for reasoning.
+_BLANK = " "
 # A message or item that a refusal names: `messages.3.content.0`, `input[2]`, `at position 1`.
 _PLACE = re.compile(
     r"(?:messages|input)\W{1,2}(\d{1,6})\b|(?:position|message index|message at index) (\d{1,6})\b"
@@ -184,7 +186,7 @@ def _against_missing(sent: Sent, table: Table, conversation: str) -> Iterator[tu
     if wishes.mode == fallback.DISABLE and not thinks:
         yield (off,)
     rule = sent.caller.provider.rule(report.model, sent.caller.endpoint.dialect)
-    for text in dict.fromkeys((table.stand_in, rule.placeholder)):
+    for text in dict.fromkeys((table.stand_in, rule.placeholder, _BLANK)):
         if text is not None:
             yield (*thinks, _lesson(sent, "missing", text))
     if wishes.mode != fallback.NOTHING:

@@ -191,7 +191,7 @@ class Tap:
             record_answer(self._exchange, answer)
 
     def _take(self, payload: bytes) -> None:
-        if self._is_open and payload.strip():
+        if self._is_open and payload.strip() and not refusals.decides_nothing(payload):
             self._is_open = False
             if self._refuses is not None and self._refuses(payload):
                 self.refusal, self._done = payload, True

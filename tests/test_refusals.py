@@ -17,6 +17,7 @@ KIMI = "thinking is enabled but reasoning_content is missing in assistant tool c
 MISSING = Recognised("missing")
 FORBIDDEN = Recognised("forbidden", "reasoning_content")
 ALWAYS = Recognised("always_thinks")
+TOO_LONG = Recognised("too_long")
 SAMPLES = {
     "cerebras-error-forbidden.400.json": FORBIDDEN,
     "deepseek-chat-error-old.400.json": MISSING,
@@ -43,6 +44,41 @@ SAMPLES = {
     "openrouter-error-nested.400.json": MISSING,
     "relay-trace-error.400.json": MISSING,
     "siliconflow-error.400.json": MISSING,
+    "anthropic-error-missing.400.json": MISSING,
+    "anthropic-error-too-large.413.json": TOO_LONG,
+    "anthropic-error-too-long-with-output.400.json": TOO_LONG,
+    "anthropic-error-too-long.400.json": TOO_LONG,
+    "bedrock-error-too-long.400.json": TOO_LONG,
+    "dashscope-error-too-long.400.json": TOO_LONG,
+    "fireworks-error-too-long.400.json": TOO_LONG,
+    "gateway-error-required.400.json": MISSING,
+    "glm-error-too-long-1210.400.json": TOO_LONG,
+    "glm-error-too-long-1261-cn.400.json": TOO_LONG,
+    "glm-error-too-long-1261.400.json": TOO_LONG,
+    "groq-error-too-long.400.json": TOO_LONG,
+    "kimi-error-too-long.400.json": TOO_LONG,
+    "litellm-error-missing.400.json": MISSING,
+    "llama-cpp-error-too-long.400.json": TOO_LONG,
+    "lm-studio-error-too-long.400.json": TOO_LONG,
+    "minimax-error-too-long.400.json": TOO_LONG,
+    "mistral-error-too-long.400.json": TOO_LONG,
+    "new-api-error-missing.400.json": MISSING,
+    "ollama-error-too-long.400.json": TOO_LONG,
+    "openai-error-too-long.400.json": TOO_LONG,
+    "openai-responses-error-missing.400.json": MISSING,
+    "openai-responses-error-too-long.400.json": TOO_LONG,
+    "opencode-error-too-long.400.json": TOO_LONG,
+    "qianfan-error-too-long.400.json": TOO_LONG,
+    "relay-error-missing-cn.400.json": MISSING,
+    "schema-error-missing.422.json": MISSING,
+    "sglang-error-too-long.400.json": TOO_LONG,
+    "siliconflow-error-too-long.400.json": TOO_LONG,
+    "tgi-error-too-long.400.json": TOO_LONG,
+    "together-error-too-long.400.json": TOO_LONG,
+    "vertex-error-too-long.400.json": TOO_LONG,
+    "vllm-error-too-long.400.json": TOO_LONG,
+    "volcengine-error-too-long.400.json": TOO_LONG,
+    "xai-error-too-long.400.json": TOO_LONG,
 }
 
 
@@ -55,9 +91,47 @@ def test_samples(name: str, meaning: Recognised | None) -> None:
     assert recognise((ERRORS / name).read_bytes(), TABLE) == meaning
 
 
+# What providers say besides in much the same words: nothing of ours repairs it.
+UNRELATED: dict[str, str] = json.loads((ERRORS.parent / "other-refusals.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("text", UNRELATED.values(), ids=UNRELATED)
+def test_other_refusals_are_left_alone(text: str) -> None:
+    assert recognise(text.encode(), TABLE) is None
+    error = {"message": text, "type": "invalid_request_error"}
+    for body in (
+        {"error": error | {"param": None, "code": "invalid_request_error"}},
+        {"type": "error", "error": error},
+        {"code": 20015, "message": text, "data": None},
+        {"error": {"message": "Provider returned error", "metadata": {"raw": json.dumps({"error": error})}}},
+    ):
+        assert recognise(json.dumps(body).encode(), TABLE) is None
+
+
 @pytest.mark.parametrize(
     ("text", "meaning"),
     [
+        (
+            "Item 'msg_1' of type 'message' was provided without its required 'reasoning' item: 'rs_1'.",
+            MISSING,
+        ),
+        (
+            "messages.69.content.0.type: Expected `thinking` or `redacted_thinking`, but found `text`.",
+            MISSING,
+        ),
+        ("messages.2.reasoning_content: Field required", MISSING),
+        ("Missing required parameter: 'messages[2].reasoning_content'.", MISSING),
+        ("参数错误：reasoning_content 不能为空", MISSING),
+        ("assistant 消息缺少 reasoning_content", MISSING),
+        ("The `reasoning_content` from the last turn must be sent back", MISSING),
+        ("input length and max_tokens exceed context limit: 90402 + 116650 > 204648", TOO_LONG),
+        ("Prompt has 32769 tokens, but the configured context size is 32768 tokens", TOO_LONG),
+        # Longer by what was put back, the output that fitted before may not fit any more.
+        (
+            "'max_tokens' or 'max_completion_tokens' is too large: 32768. This model's maximum context length "
+            "is 131072 tokens and your request has 100000 input tokens (32768 > 131072 - 100000).",
+            TOO_LONG,
+        ),
         ("The reasoning_content in the thinking mode must be passed back to the API.", MISSING),
         ("THE `REASONING_CONTENT` IN THE THINKING MODE MUST BE PASSED BACK", MISSING),
         ("messages.0.reasoning_content: Extra inputs are not permitted", FORBIDDEN),

@@ -56,7 +56,6 @@ def _code(text: str, status: int) -> Answer:
 SAYS_MISSING = {
     "404 of a gateway": relayed(DEEPSEEK_MISSING, 404, "DeepSeek"),
     "422 of a gateway": refusal(DEEPSEEK_MISSING, 422),
-    "500 of a gateway": relayed(MISSING, 500, "Moonshot AI"),
     "502 of a gateway": _failed(DEEPSEEK_MISSING),
     "503 of a gateway": refusal(f"Error from provider (Moonshot AI): {MISSING}", 503),
     "529 of a gateway": refusal(DEEPSEEK_MISSING, 529),
