@@ -54,6 +54,8 @@ class Treatment:
                 self._refused.setdefault(field, set()).add(member)
         # Messages whose thought goes to another piece of the same turn, by index.
         self._given_away: set[int] = set()
+        # By index, the thought that a message gets from the piece before it.
+        self._handed_over: dict[int, dict[str, bytes]] = {}
 
     def change(self, said: Slot, verdict: Verdict | None, context: bytes) -> Change:
         """The members to set in one turn, and those that must go; empty where it stays as it came."""
@@ -69,6 +71,7 @@ class Treatment:
 
         But where tool calls stand in another piece, which must carry the reasoning, it goes there.
         """
+        self._hand_over(slots, verdicts)
         pieces = Counter(record.key for verdict in verdicts if verdict for record in verdict.records)
         if max(pieces.values(), default=1) == 1:
             return verdicts
@@ -90,18 +93,34 @@ class Treatment:
                 self._given_away.add(slots[held[0]].index)
         return found
 
+    def _hand_over(self, slots: Sequence[Slot], verdicts: list[Verdict | None]) -> None:
+        """The same for turns that nobody recorded: a text with the thought, and right behind it the calls."""
+        for holder, said, *known in zip(slots, slots[1:], verdicts, verdicts[1:], strict=False):
+            if said.gap or holder.calls or not said.calls or any(known) or not self._dialect.PER_MESSAGE:
+                continue
+            own = self._request.own.get(holder.index, {})
+            texts = {name: own[name] for name in self._fields if name in own and own[name][:1] == b'"'}
+            if (
+                texts
+                and self._holds_reasoning(texts)
+                and self._demanded(said)
+                and not self._brings_reasoning(said)
+            ):
+                self._handed_over[said.index] = texts
+                self._given_away.add(holder.index)
+
     def stays(self, own: dict[str, bytes]) -> bool:
         """Whether a turn that came with these reasoning fields stays as it is, whatever is on record."""
         if not self._policy.forbidden.isdisjoint(own) or not self._refused.keys().isdisjoint(own):
             return False
-        return self._holds_reasoning(own) and not (self._policy.padded and self._may_be_trimmed(own))
+        # Where thoughts have white space at their ends, a client may have trimmed this one.
+        return not self._policy.padded and self._holds_reasoning(own)
 
     def brought(self, said: Slot) -> dict[str, bytes]:
         """The reasoning that a client sent with a turn, in the one spelling that records use."""
-        own = self._request.own.get(said.index, {})
-        return {
-            name: self._dialect.tidy(name, value) for name, value in own.items() if self._is_real(name, value)
-        }
+        own = {} if said.index in self._given_away else self._request.own.get(said.index, {})
+        is_real = self._is_readable if self._policy.strict else self._is_real
+        return {name: self._dialect.tidy(name, value) for name, value in own.items() if is_real(name, value)}
 
     def _fitted(self, said: Slot, change: Change) -> dict[str, bytes | None]:
         """The change in the form that this provider takes; what the client already sent so is none."""
@@ -122,6 +141,10 @@ class Treatment:
         self.report.stripped += bool(change)
         if said.index in self._given_away:
             return change | self._give_away(said, own, context)
+        if said.index in self._handed_over:
+            self.status = "moved"
+            self.report.moved += 1
+            return change | self._handed_over[said.index]
         if self._holds_reasoning(own):
             self.status = "sent"
             return change | self._completed(own, verdict)
@@ -149,6 +172,10 @@ class Treatment:
         if not fields:
             self.status = "empty"
             return change | self._known_empty(said, own, context)
+        if self._policy.strict and not any(self._is_readable(name, value) for name, value in fields.items()):
+            # What a client once brought from elsewhere.
+            self.report.wanted += 1
+            return change | self._fill(said, own, context)
         if self._keeps_tags(said, verdict) or all(own.get(name) == value for name, value in fields.items()):
             self.status = "sent"
             return change
@@ -374,12 +401,3 @@ class Treatment:
     def _is_text_or_sealed(self, name: str, value: bytes) -> bool:
         """Whether a value that gives way is more than a blank."""
         return name in self._fields and self._is_real(name, value)
-
-    def _may_be_trimmed(self, own: dict[str, bytes]) -> bool:
-        """Whether a client may have taken white space off the ends of what it sent: it left none there."""
-        return any(
-            text == text.strip()
-            for name in self._fields
-            if name in own
-            for text in self._dialect.texts(name, own[name]) or ()
-        )

@@ -128,7 +128,7 @@ def test_other_refusals_are_left_alone(text: str) -> None:
         ("Prompt has 32769 tokens, but the configured context size is 32768 tokens", TOO_LONG),
         # Longer by what was put back, the output that fitted before may not fit any more.
         (
-            "'max_tokens' or 'max_completion_tokens' is too large: 32768. This model's maximum context length "
+            "max_tokens is too large: 32768. This model's maximum context length "
             "is 131072 tokens and your request has 100000 input tokens (32768 > 131072 - 100000).",
             TOO_LONG,
         ),
