@@ -5,12 +5,18 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.corporate import Corporate
 from tests.laboratory import Lab
 from tests.provider.simulator import Simulator
 from tests.proxy import Proxy
 from tests.strict import Servers
+
+# How fast a case is must decide nothing, whatever else the machine does.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
+
 
 type StartProxy = Callable[..., Proxy]
 
