@@ -240,7 +240,7 @@ def test_forget_while_a_proxy_runs(
     """The proxy goes on: what it knew is gone at once, what comes later is kept."""
     proxy = start_proxy(home=tmp_path / "home")
     store = proxy.home / ".local/share/reasoning-fix/turns.sqlite3"
-    provider.say(reasoning="Think.", calls=[("call_00_a", "get_weather", "{}")])
+    provider.say(reasoning="Look outside.", calls=[("call_00_a", "get_weather", "{}")])
     provider.say(reasoning="More.", text="Dry.")
     provider.say(reasoning="Polite.", text="Welcome.")
     person = through(proxy, DEEPSEEK, "chat", "Weather?", keeps=False)

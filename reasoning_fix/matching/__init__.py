@@ -91,7 +91,12 @@ def _widen(board: Board) -> None:
         )
     )
     _walk(board, wide=True)
-    if match_neighbours(board) | match_distinctive(board):
+    found = match_neighbours(board)
+    if match_distinctive(board):
+        # What is known now may be the neighbour of another turn.
+        match_neighbours(board)
+        found = True
+    if found:
         _walk(board, wide=True)
 
 
