@@ -34,6 +34,10 @@ NAME: Final = "chat_completions"
 PER_MESSAGE: Final = True
 HISTORY: Final = "messages"
 _SYSTEM_ROLES = ("system", "developer")
+# OpenClaw ends each request with a note of its own, which stands in no later one:
+# https://github.com/openclaw/openclaw
+_NOTE_BEGINS = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>"
+_NOTE_ENDS = "<<<END_OPENCLAW_INTERNAL_CONTEXT>>>"
 
 Raw = msgspec.Raw
 _EMPTY = Raw(b"")
@@ -150,7 +154,8 @@ def _read_message(request: Request, index: int, message: _Message) -> None:
         request.systems[index] = text
     else:
         text, attachments = _text(message.content)
-        request.messages.append(Other(role or "?", text, attachments))
+        is_note = text.startswith(_NOTE_BEGINS) and text.rstrip().endswith(_NOTE_ENDS) and not attachments
+        request.messages.append(None if is_note else Other(role or "?", text, attachments))
 
 
 def _without_halves(request: Request, index: int) -> _Message:
