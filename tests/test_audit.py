@@ -623,7 +623,10 @@ def test_an_interruption(auditor: Auditor) -> None:
     ("words", "said"),
     [
         (["nobody", "--model", "m"], "'nobody' is no provider or host of the table (cerebras, "),
-        (["glm", "--model", "m", "--dialect", "responses"], "glm does not speak responses; it speaks chat"),
+        (
+            ["nvidia", "--model", "m", "--dialect", "responses"],
+            "nvidia does not speak responses; it speaks chat",
+        ),
         (
             ["deepseek", "--model", "m", "--base-url", "ftp://x"],
             "--base-url: 'ftp://x' was given; expected a URL",
