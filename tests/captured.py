@@ -101,27 +101,29 @@ class Studio:
         return Captured(flows, list(self.simulator.requests), table)
 
 
-def rows(scenario: Callable[..., None]) -> list[dict[str, Any]]:
-    """The rows of a test's tables: the first and the last of each."""
-    found: list[dict[str, Any]] = [{}]
+def row(scenario: Callable[..., None], last: bool) -> dict[str, Any]:
+    """The first or the last row of a test's tables."""
+    found: dict[str, Any] = {}
     for mark in getattr(scenario, "pytestmark", ()):
         names = mark.args[0] if isinstance(mark.args[0], tuple) else tuple(mark.args[0].split(","))
-        table = list(mark.args[1])
-        ends = table if len(table) < 3 else [table[0], table[-1]]
-        values = [row if len(names) > 1 else (row,) for row in ends]
-        found = [one | dict(zip(names, row, strict=True)) for one in found for row in values]
-    return found if len(found) < 3 else [found[0], found[-1]]
+        values = list(mark.args[1])[-last]
+        found |= dict(zip(names, values if len(names) > 1 else (values,), strict=True))
+    return found
 
 
 def scenarios(*modules: ModuleType, left_out: Sequence[str] = ()) -> Iterator[Any]:
-    """Every end-to-end test of these modules that goes through a proxy, as parameters of a test."""
+    """Every end-to-end test of these modules that goes through a proxy, as parameters of a test.
+
+    With the first row of its tables or the last one, by turns.
+    """
+    last = False
     for module in modules:
         for name, scenario in vars(module).items():
             if not name.startswith("test_") or name.removeprefix("test_") in left_out:
                 continue
             if {"proxy", "start_proxy"} & inspect.signature(scenario).parameters.keys():
-                for number, row in enumerate(rows(scenario)):
-                    yield pytest.param(scenario, row, id=f"{name.removeprefix('test_')}-{number}")
+                yield pytest.param(scenario, row(scenario, last), id=name.removeprefix("test_"))
+                last = not last
 
 
 def play(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> tuple[Replay, list[Match]]:

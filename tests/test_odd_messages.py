@@ -470,7 +470,7 @@ def thoughts_in(body: bytes) -> list[int]:
     return [int(piece[:1]) for piece in body.split(b"The thought behind answer ")[1:]]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(oddities(), st.booleans())
 def test_one_oddity_anywhere_costs_no_other_turn(drawn: tuple[str, int, str], with_memory: bool) -> None:
     name, at, odd = drawn
@@ -626,7 +626,7 @@ PIECES = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(PIECES)
 def test_any_text_has_a_twin(pieces: list[bytes]) -> None:
     data = b'"%b"' % b"".join(pieces)

@@ -348,11 +348,8 @@ def test_nothing_else_of_the_request_changes(provider: Simulator, proxy: Proxy, 
 
 
 @PROGRAMS
-@PROVIDERS
-def test_a_restart_in_the_middle(
-    provider: Simulator, start_proxy: StartProxy, shape: Shape, maker: Provider
-) -> None:
-    program = Program(provider, maker, shape, True, "Two", "sk-restarted")
+def test_a_restart_in_the_middle(provider: Simulator, start_proxy: StartProxy, shape: Shape) -> None:
+    program = Program(provider, DEEPSEEK, shape, True, "Two", "sk-restarted")
     proxies = [start_proxy()]
     for number, _ in enumerate(program.talk(lambda: proxies[-1])):
         if number in (1, 3):

@@ -645,7 +645,7 @@ def test_it_is_bounded_in_conversations_and_bytes() -> None:
 
 
 @pytest.mark.parametrize("path", WIRES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(plots=st.lists(PLOTS, max_size=12), within=st.sampled_from([0, 1, 8]))
 def test_requests_and_records_are_the_same_with_the_memory_as_without(
     path: str, plots: list[list[Said]], within: int

@@ -25,9 +25,8 @@ LEFT_OUT = (
     "many_streams_at_once_do_not_wait_for_each_other",
     "anthropic_itself_is_never_decrypted",
     "a_body_with_nothing_to_restore_stays_as_it_is",
-    # Their bodies are their own, which the ledger cannot judge, or no reader but ours can read.
+    # Its answers are its own, which the ledger cannot judge.
     "a_summary_goes_back_only_as_it_is_taken",
-    "a_message_that_cannot_be_read_costs_no_turn",
 )
 SCENARIOS = list(scenarios(test_end_to_end, test_dialects_end_to_end, left_out=LEFT_OUT))
 

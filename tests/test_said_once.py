@@ -103,6 +103,39 @@ def test_a_whole_message_is_the_truth_of_its_deltas() -> None:
     assert json.loads(answer.fields["reasoning_details"]) == [{"type": "t", "text": "whole"}]
 
 
+A, B = {"type": "reasoning.summary", "format": "f"}, {"type": "reasoning.encrypted", "format": "f"}
+
+
+@pytest.mark.parametrize(
+    ("deltas", "whole"),
+    [
+        (
+            [A | {"summary": "one "}, A | {"summary": "two"}, B | {"data": "x"}, A | {"summary": "three"}],
+            [A | {"summary": "one two"}, B | {"data": "x"}, A | {"summary": "three"}],
+        ),
+        ([B | {"data": "x"}, B | {"data": "y"}], [B | {"data": "x"}, B | {"data": "y"}]),
+        ([B | {"data": "x"}, B | {"data": "x"}], [B | {"data": "x"}]),
+        ([B | {"data": None}, B | {"data": "x"}], [B | {"data": "x"}]),
+        (
+            [A | {"text": "one"}, {"signature": "s"}, {"text": " two", "signature": "z"}],
+            [A | {"text": "one two", "signature": "s"}],
+        ),
+        ([A | {"text": "one"}, None, A | {"text": " two"}], [A | {"text": "one two"}, None]),
+    ],
+    ids=["types by turns", "sealed twice", "an item again", "sealed later", "bare fragments", "no item"],
+)
+@pytest.mark.parametrize("place", [{"index": 0}, {"id": "all"}, {}, {"index": None}], ids=str)
+def test_details_that_are_all_numbered_alike_are_told_apart(
+    deltas: list[Event | None], whole: list[Event | None], place: Event
+) -> None:
+    def placed(item: Event | None) -> Event | None:
+        return None if item is None else place | item
+
+    events = [chunk(delta={"reasoning_details": [placed(one)]}) for one in deltas]
+    answer = only(folded("chat_completions", [*events, chunk("stop", delta={})]))
+    assert json.loads(answer.fields["reasoning_details"]) == list(map(placed, whole))
+
+
 def test_each_choice_has_a_message_of_its_own() -> None:
     other = [{"choices": [{"index": 1, "delta": {"content": "Other.", "reasoning_content": "R"}}]}]
     ends = {

@@ -478,7 +478,7 @@ TYPES = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(JSON, TYPES), min_size=1, max_size=4), st.sampled_from(("", *DIALECTS)))
 def test_any_shape_gives_a_bounded_text(values: list[tuple[Any, str]], dialect: str) -> None:
     shaped = [value | {"type": kind} if isinstance(value, dict) else value for value, kind in values]

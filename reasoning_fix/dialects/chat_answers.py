@@ -113,9 +113,11 @@ class _ChoiceParts:
         self.mode = _Mode(snapshots)
         self.content = _Text()
         self.texts: dict[str, _Text] = {}
-        self.details: dict[tuple[object, ...], dict[str, Raw]] = {}
-        self.detail_texts: dict[tuple[object, ...], dict[str, _Text]] = {}
-        self.single: dict[tuple[object, ...], bytes] = {}
+        # By number, in the order in which they began; an item that came whole also as it came.
+        self.details: dict[int, dict[str, Raw]] = {}
+        self.detail_texts: dict[int, dict[str, _Text]] = {}
+        self.latest_detail: dict[tuple[str, bytes], int] = {}
+        self.single: dict[int, bytes] = {}
         self.calls: list[CallParts] = []
         self.finished = False
         self.changed = False
@@ -275,7 +277,7 @@ def _fold(parts: _ChoiceParts, delta: _Delta) -> None:
 
 def _take(parts: _ChoiceParts, message: _Delta) -> None:
     """A whole message: all there is, or what deltas spelled before, which it then takes the place of."""
-    if not (parts.content.pieces or parts.texts or parts.details or parts.single or parts.calls):
+    if not (parts.content.pieces or parts.texts or parts.details or parts.calls):
         _fold(parts, message)
         return
     if parts.finished:
@@ -286,8 +288,9 @@ def _take(parts: _ChoiceParts, message: _Delta) -> None:
     if whole.content.pieces:
         parts.content = whole.content
     parts.texts |= {name: text for name, text in whole.texts.items() if text.pieces}
-    if whole.details or whole.single:
+    if whole.details:
         parts.details, parts.detail_texts, parts.single = whole.details, whole.detail_texts, whole.single
+        parts.latest_detail = whole.latest_detail
     if len(whole.calls) >= len(parts.calls):
         for call, before in zip(whole.calls, parts.calls, strict=False):
             call.id, call.name = call.id or before.id, call.name or before.name
@@ -332,30 +335,27 @@ def open_call(calls: list[CallParts], delta: CallDelta, function: FunctionDelta)
 
 
 def _fold_detail(parts: _ChoiceParts, item: Raw) -> None:
-    """Fragments with the same index, id and type are one item; its text grows, other values are kept."""
+    """Its text grows with each fragment, other values of it are kept."""
     raw = bytes(item)
     try:
         members = _decode_item(raw)
     except (msgspec.MsgspecError, UnicodeError):
-        parts.single[("opaque", len(parts.single))] = raw
+        number = len(parts.details)
+        parts.details[number], parts.single[number] = {}, raw
         parts.size += len(raw)
         return
     parts.size += len(raw)
-    index = bytes(members["index"]) if "index" in members else b""
-    key: tuple[object, ...] = (index, bytes(members["type"]) if "type" in members else b"")
-    if not index:
-        key = (*key, bytes(members["id"]) if "id" in members else b"")
-    known = parts.details.get(key)
+    number = _open_detail(parts, members)
+    known = parts.details.get(number)
     if known is None:
-        parts.details[key] = members
-        parts.single[key] = raw
-        parts.detail_texts[key] = {}
+        parts.details[number], parts.single[number] = members, raw
+        parts.detail_texts[number] = {}
         for name in ("text", "summary"):
             if (text := _text(members.get(name))) is not None:
-                parts.detail_texts[key][name] = _Text()
-                parts.detail_texts[key][name].add(text, parts.mode)
+                parts.detail_texts[number][name] = _Text()
+                parts.detail_texts[number][name].add(text, parts.mode)
         return
-    texts = parts.detail_texts[key]
+    texts = parts.detail_texts[number]
     before = {name: text.value() for name, text in texts.items()}
     for name, value in members.items():
         fragment = _text(value) if name in ("text", "summary") else None
@@ -364,8 +364,28 @@ def _fold_detail(parts: _ChoiceParts, item: Raw) -> None:
             known.setdefault(name, value)
         elif name not in known or bytes(known[name]) == b"null":
             known[name] = value
-    if {name: text.value() for name, text in texts.items()} != before or bytes(raw) != parts.single.get(key):
-        parts.single.pop(key, None)
+    if {name: text.value() for name, text in texts.items()} != before or raw != parts.single.get(number):
+        parts.single.pop(number, None)
+
+
+def _open_detail(parts: _ChoiceParts, members: dict[str, Raw]) -> int:
+    """The number of the item that a fragment continues, or of the new one that it begins.
+
+    It continues the latest item of its index, or of its id where it has no index, if it is of the same type;
+    sealed data comes whole, so that other data is another item. (OpenRouter may number all items 0.)
+    """
+    index, kind, name = (bytes(members.get(name, b"null")) for name in ("index", "type", "id"))
+    lane = ("id", name) if index == b"null" else ("index", index)
+    latest = parts.latest_detail.get(lane)
+    if latest is not None:
+        known = parts.details[latest]
+        sealed, data = (bytes(one.get("data", b"null")) for one in (known, members))
+        if kind in (b"null", bytes(known.get("type", b"null"))) and (
+            b"null" in (sealed, data) or sealed == data
+        ):
+            return latest
+    parts.latest_detail[lane] = len(parts.details)
+    return len(parts.details)
 
 
 def _text(value: Raw | None) -> str | None:
@@ -380,19 +400,19 @@ def _text(value: Raw | None) -> str | None:
 def _answered(parts: _ChoiceParts, complete: bool) -> Answered:
     parts.changed = False
     fields = {name: encoded(text.value()) for name, text in parts.texts.items()}
-    keys = list(parts.details) + [key for key in parts.single if key not in parts.details]
-    if keys:
-        fields["reasoning_details"] = b"[%b]" % b",".join(_detail(parts, key) for key in keys)
+    if parts.details:
+        details = (_detail(parts, number) for number in parts.details)
+        fields["reasoning_details"] = b"[%b]" % b",".join(details)
     calls = tuple(Call(call.id, call.name, "".join(call.arguments)) for call in parts.calls)
     return Answered(Turn(joined(parts.content.value()), calls), fields, complete)
 
 
-def _detail(parts: _ChoiceParts, key: tuple[object, ...]) -> bytes:
-    if key in parts.single:
-        return parts.single[key]
-    texts = parts.detail_texts[key]
+def _detail(parts: _ChoiceParts, number: int) -> bytes:
+    if number in parts.single:
+        return parts.single[number]
+    texts = parts.detail_texts[number]
     members = (
         b"%b:%b" % (_encode(name), encoded(texts[name].value()) if name in texts else bytes(value))
-        for name, value in parts.details[key].items()
+        for name, value in parts.details[number].items()
     )
     return b"{%b}" % b",".join(members)

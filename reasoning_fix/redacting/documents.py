@@ -12,6 +12,9 @@ from reasoning_fix.redacting.stand_ins import spelled, units_of
 _SPACE = re.compile(r"[ \t\r\n]*")
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _SCALAR = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|true|false|null|NaN|-?Infinity")
+_TOKEN = re.compile(rf"(?:[ \t\r\n,:]|{_SCALAR.pattern})*+(?:({_STRING.pattern})|([\[{{])|[\]}}])", re.DOTALL)
+# No value is read level by level below this.
+_DEEPEST = 200
 
 
 class Node:
@@ -78,13 +81,15 @@ class Document:
     def _inner(self, node: "Node") -> str:
         return self.text[node.begin + 1 : node.end - 1]
 
-    def _read(self, at: int) -> "tuple[Node, int]":
+    def _read(self, at: int, depth: int = 0) -> "tuple[Node, int]":
         at = _space(self.text, at)
         match self.text[at : at + 1]:
+            case "{" | "[" if depth == _DEEPEST:
+                return self._flat(at)
             case "{":
-                return self._object(at)
+                return self._object(at, depth + 1)
             case "[":
-                return self._array(at)
+                return self._array(at, depth + 1)
             case '"':
                 return self._leaf("string", _STRING, at)
             case _:
@@ -94,28 +99,41 @@ class Document:
         found = pattern.match(self.text, at)
         if found is None:
             raise ValueError(f"no {kind} at {at}")
-        node = Node(kind, at)
-        node.end = found.end()
-        return node, node.end
+        return _between(kind, at, found.end()), found.end()
 
-    def _object(self, at: int) -> "tuple[Node, int]":
+    def _flat(self, at: int) -> "tuple[Node, int]":
+        """All strings of a value, its names too, as those of one array."""
+        node = Node("array", at)
+        depth = 0
+        while (token := _TOKEN.match(self.text, at)) is not None:
+            at = token.end()
+            if token[1] is not None:
+                node.items.append(_between("string", *token.span(1)))
+                continue
+            depth += 1 if token[3] is not None else -1
+            if depth == 0:
+                node.end = at
+                return node, at
+        raise ValueError(f"no value at {at}")
+
+    def _object(self, at: int, depth: int) -> "tuple[Node, int]":
         node = Node("object", at)
         at = _space(self.text, at + 1)
         while self.text[at : at + 1] != "}":
             key, at = self._leaf("string", _STRING, at)
             at = self._skip(":", at)
-            value, at = self._read(at)
+            value, at = self._read(at, depth)
             node.keys.append((key, value))
             node.members["".join(units_of(self._inner(key))[1])] = value
             at = self._next("}", at)
         node.end = at + 1
         return node, node.end
 
-    def _array(self, at: int) -> "tuple[Node, int]":
+    def _array(self, at: int, depth: int) -> "tuple[Node, int]":
         node = Node("array", at)
         at = _space(self.text, at + 1)
         while self.text[at : at + 1] != "]":
-            value, at = self._read(at)
+            value, at = self._read(at, depth)
             node.items.append(value)
             at = self._next("]", at)
         node.end = at + 1
@@ -133,6 +151,12 @@ class Document:
         if self.text[at : at + 1] == closing:
             return at
         return _space(self.text, self._skip(",", at))
+
+
+def _between(kind: str, begin: int, end: int) -> Node:
+    node = Node(kind, begin)
+    node.end = end
+    return node
 
 
 def _space(text: str, at: int) -> int:
