@@ -28,19 +28,22 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class _Clock:
-    """Milliseconds since the epoch, never the same twice: the order of turns is evidence."""
+    """Milliseconds since the epoch, never the same twice, in any thread: the order of turns is evidence."""
 
     def __init__(self) -> None:
         self._last = 0
+        self._lock = threading.Lock()
 
     def __call__(self) -> int:
-        self._last = max(self._last + 1, time.time_ns() // 1_000_000)
-        return self._last
+        with self._lock:
+            self._last = max(self._last + 1, time.time_ns() // 1_000_000)
+            return self._last
 
     def go_on_after(self, recorded: int) -> None:
         """The clock may have been set back since; by more than a day, it was wrong then and is right now."""
         if recorded <= time.time_ns() // 1_000_000 + _DAY_MS:
-            self._last = max(self._last, recorded)
+            with self._lock:
+                self._last = max(self._last, recorded)
 
 
 now = _Clock()

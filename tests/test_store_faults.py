@@ -668,6 +668,21 @@ def test_a_clock_that_was_far_ahead_once_is_not_followed(path: Path, wall: Wall)
     assert clock() == wall.now
 
 
+def test_no_two_threads_are_told_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def still() -> int:
+        time.sleep(0)  # another thread goes on here
+        return 0
+
+    monkeypatch.setattr("reasoning_fix.recording.time.time_ns", still)
+    clock, told = _Clock(), list[int]()
+    threads = [threading.Thread(target=lambda: told.extend(clock() for _ in range(500))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(told) == list(range(1, 2001))
+
+
 def test_turns_of_a_clock_that_was_ahead_are_erased_in_their_time(path: Path, wall: Wall) -> None:
     store = SqliteStore(path, keep_days=30, clock=wall)
     ahead = wall.now + 30 * 365 * DAY_MS

@@ -6,13 +6,12 @@ addon noted on them (also in a saved file), else by the provider table.
 
 import re
 
-import msgspec
 from mitmproxy import contentviews, flow, http
 
+from reasoning_fix import callers, notes
 from reasoning_fix.dialects import DIALECTS
 from reasoning_fix.inspection.transcript import Ended, Told, answer_text, request_text
 from reasoning_fix.providers import Table
-from reasoning_fix.reporting import Treated
 
 # Above every view that mitmproxy brings: they answer with 2 at most.
 _FIRST = 10.0
@@ -23,16 +22,6 @@ _CUT_BY = (
     (r"Connection killed", "cut in the proxy"),
     (r"without sending complete message body|[Ss]erver|stream reset by client", "provider stopped"),
 )
-
-
-class _Note(msgspec.Struct):
-    """`flow.metadata["reasoning_fix"]`, as interceptor.py writes it."""
-
-    dialect: str = ""
-    turns: list[tuple[int, str, str, int]] | None = None
-    thinking_off: bool = False
-    changed: list[str] = []
-    remarks: list[str] = []
 
 
 class ChatView(contentviews.Contentview):
@@ -65,34 +54,22 @@ class ChatView(contentviews.Contentview):
         """The wire of a flow; "" where it is no chat exchange."""
         if one is None:
             return ""
-        noted = _note(one)
+        noted = notes.read(one.metadata)
         if noted is not None and noted.dialect in DIALECTS:
             return noted.dialect
-        for host in (one.request.pretty_host, one.request.host):
-            provider = self.table.provider(host)
-            if provider is not None:
-                endpoint = self.table.endpoint(provider, one.request.method, one.request.path)
-                return "" if endpoint is None else endpoint.dialect
-        return ""
+        to = callers.route(one, self.table)
+        return "" if to is None else to.endpoint.dialect
 
     def _snapshots(self, one: http.HTTPFlow | None) -> bool:
-        provider = None if one is None else self.table.provider(one.request.pretty_host)
-        return provider is not None and one is not None and provider.snapshots(one.request.pretty_host)
-
-
-def _note(one: http.HTTPFlow) -> _Note | None:
-    try:
-        return msgspec.convert(one.metadata.get("reasoning_fix"), _Note, strict=False)
-    except msgspec.ValidationError:
-        return None
+        to = None if one is None else callers.route(one, self.table)
+        return to is not None and to.provider.snapshots(to.host)
 
 
 def _told(one: http.HTTPFlow | None) -> Told:
-    noted = None if one is None else _note(one)
-    if noted is None or noted.turns is None:
+    noted = None if one is None else notes.read(one.metadata)
+    if noted is None:
         return Told()
-    turns = tuple(Treated(*turn) for turn in noted.turns)
-    return Told(turns, noted.thinking_off, tuple(noted.changed), tuple(noted.remarks))
+    return Told(tuple(noted.treated), noted.thinking_off, tuple(noted.changed), tuple(noted.remarks))
 
 
 def _ended(one: http.HTTPFlow | None, response: http.Response) -> Ended:
