@@ -398,14 +398,14 @@ def test_another_credential_gets_nothing_restored(provider: Simulator, proxy: Pr
     assert provider.requests[-1].verdicts != ["exact"]
 
 
-def test_no_thought_crosses_between_two_hundred_conversations(provider: Simulator, proxy: Proxy) -> None:
+def test_no_thought_crosses_between_a_hundred_conversations(provider: Simulator, proxy: Proxy) -> None:
     """All alike but for the opening: same texts, same counting ids, interleaved, two people."""
 
     def canary(number: int, turn: int) -> str:
         return f"canary-{number:03}-{turn}."
 
     opening = "Conversation {} of many."
-    for number in range(200):
+    for number in range(100):
         for turn in range(2):
             provider.say(
                 reasoning=canary(number, turn),
@@ -417,14 +417,14 @@ def test_no_thought_crosses_between_two_hundred_conversations(provider: Simulato
     apis = [client(proxy, KIMI.host, key) for key in (KEY, OTHER_KEY)]
     people = [
         Person(apis[number % 2], KIMI, opening.format(number), streamed=number % 3 > 0)
-        for number in range(200)
+        for number in range(100)
     ]
     with ThreadPoolExecutor(8) as pool:
         for turn in range(4):
             list(pool.map(Person.ask, people))
             for person in people if turn == 2 else ():
                 person.says("Once more.")
-    assert len(provider.requests) == 800
+    assert len(provider.requests) == 400
     for request in provider.requests:
         number = int(request.conversation.split()[1])
         said = request.body.decode()

@@ -383,7 +383,7 @@ def test_samples(path: str, blocks: list[object], said: tuple[str, str]) -> None
     assert json.loads(opened.fields["blocks"]) == blocks
     assert (opened.text, *opened.ids) == said
     assert recorded(*(body[i : i + 1] for i in range(len(body))), is_stream=is_stream) == [(opened, True)]
-    for at in range(1, len(body), max(1, len(body) // 300)):
+    for at in range(1, len(body), max(1, len(body) // 60)):
         assert recorded(body[:at], body[at:], is_stream=is_stream) == [(opened, True)]
 
 

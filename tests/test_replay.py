@@ -18,7 +18,7 @@ from tests.provider.simulator import Simulator
 
 # They are about connections, disks or time, and capture no chat request or hundreds of them.
 LEFT_OUT = (
-    "no_thought_crosses_between_two_hundred_conversations",
+    "no_thought_crosses_between_a_hundred_conversations",
     "nothing_readable_is_kept_on_disk_or_in_the_log",
     "a_foreign_host_keeps_its_own_certificate",
     "only_provider_hosts_are_signed_by_the_proxy",

@@ -351,7 +351,7 @@ def test_samples(path: str, call_id: str) -> None:
     assert part["text"] == "The user wants the weather in Zürich"
     assert (opened.text, *opened.ids) == ("", call_id)
     assert recorded(*(body[i : i + 1] for i in range(len(body)))) == [(opened, True)]
-    for at in range(1, len(body), max(1, len(body) // 300)):
+    for at in range(1, len(body), max(1, len(body) // 60)):
         assert recorded(body[:at], body[at:]) == [(opened, True)]
 
 
