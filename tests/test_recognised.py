@@ -162,9 +162,36 @@ def test_another_id_beside_the_recorded_neighbour_is_no_veto() -> None:
     assert reasoning(scene.sent(changed)) == ["R1", LONG]
 
 
+@pytest.mark.parametrize("neighbours", [("Done.", "I look."), ("Done.", "I look.", "Done.", "Hm.")])
+def test_short_turns_in_a_row_are_said_in_many_conversations(neighbours: tuple[str, ...]) -> None:
+    scene = Scene()
+    history = [user("One task")]
+    for text in neighbours:
+        history += [scene.say(history, turn(text, reasoning_content=LONG + text)), user("go")]
+    assert reasoning(scene.sent([user("Another task"), *history[1:]])) == [" "] * len(neighbours)
+
+
+def test_turns_in_a_row_that_say_enough_together_are_known_anywhere() -> None:
+    scene = Scene()
+    history = [user("One task")]
+    for text in ("The tests all pass now.", "I look at the parser next."):
+        history += [scene.say(history, turn(text, reasoning_content=LONG + text)), user("go")]
+    sent = scene.sent([user("Another task"), *history[1:]])
+    assert reasoning(sent) == [LONG + "The tests all pass now.", LONG + "I look at the parser next."]
+
+
+def test_a_short_turn_beside_a_known_one_is_known() -> None:
+    scene = Scene()
+    history = [user("One task")]
+    for text in ("A plan that is long enough to be like no other one.", "Done."):
+        history += [scene.say(history, turn(text, reasoning_content=LONG + text)), user("go")]
+    sent = scene.sent([user("Another task"), *history[1:]])
+    assert reasoning(sent)[1] == LONG + "Done."
+
+
 # Too little, together with the texts below, to be evidence across conversations.
-WORDS = st.sampled_from(["continue", "go", "yes", "tests"])
-STEP = st.tuples(WORDS, st.sampled_from(["Done.", "I look.", ""]), st.sampled_from(["a.py", "b.py"]))
+WORDS = st.sampled_from(["continue", "go", "yes", "run the tests please"])
+STEP = st.tuples(WORDS, st.sampled_from(["Done.", "I look.", ""]), st.sampled_from(["a.py", "b.py", None]))
 
 
 @pytest.mark.in_full("pairs", [60], [10_000])

@@ -1,6 +1,11 @@
-"""Evidence without a context: neighbours that agree, or a turn that is like no other."""
+"""Evidence without a context: neighbours that agree, or a turn that is like no other.
+
+Neighbours must be known themselves, or say enough together: "Done." follows "I look." in many conversations.
+"""
 
 from collections.abc import Sequence
+
+import msgspec
 
 from reasoning_fix.matching.board import Board
 from reasoning_fix.matching.ties import age, choose
@@ -10,7 +15,7 @@ from reasoning_fix.turns import Slot, bare
 
 # A turn together with the message before it must say this much (characters) before the pair is evidence:
 # "ok" / "Done." is said in every conversation.
-_NEIGHBOUR_WEIGHT = 16
+_NEIGHBOUR_WEIGHT = 28
 # A turn alone must say this much before it is distinctive without any other evidence.
 _DISTINCTIVE_TEXT = 40
 _DISTINCTIVE_CALL = 24
@@ -30,15 +35,16 @@ def match_neighbours(board: Board) -> bool:
                 if record.key not in board.used and not other_session(board, record):
                     made = elsewhere if _other_ids(board, record, slot) else candidates
                     made[position].append(record)
-    backward = _chain(board, candidates, range(len(board.slots)), -1)
-    forward = _chain(board, candidates, range(len(board.slots) - 1, -1, -1), 1)
+    backward = _chains(board, candidates, range(len(board.slots)), -1)
+    forward = _chains(board, candidates, range(len(board.slots) - 1, -1, -1), 1)
     found = False
     for position, slot in enumerate(board.slots):
         own = [r for r in elsewhere[position] if _is_neighbour_of_known(board, r, position)]
         records = [r for r in (*candidates[position], *own) if r.key not in board.used]
         if not records:
             continue
-        length = {r.key: backward[position].get(r.key, 0) + forward[position].get(r.key, 0) for r in records}
+        ends = backward[position], forward[position]
+        length = {r.key: _length(*ends, r, slot, known=len(board.slots)) for r in records}
         length |= {r.key: len(board.slots) for r in own}
         longest = max(length.values())
         if longest:
@@ -52,11 +58,22 @@ def match_neighbours(board: Board) -> bool:
     return found
 
 
-def _chain(
+class _Chain(msgspec.Struct, frozen=True, gc=False):
+    """Turns in a row that agree with records in a row.
+
+    `length` is how many they are, more than there are turns where a turn at its end is known; `said` is what
+    they say, each turn once: by turn, how many characters, as far as that is needed to be distinctive.
+    """
+
+    length: int = 0
+    said: frozenset[tuple[bytes, int]] = frozenset()
+
+
+def _chains(
     board: Board, candidates: list[list[Record]], order: Sequence[int], step: int
-) -> list[dict[bytes, int]]:
-    """How many turns in a row, in one direction, agree with each candidate by who was whose parent."""
-    lengths: list[dict[bytes, int]] = [{} for _ in board.slots]
+) -> list[dict[bytes, _Chain]]:
+    """The chain in one direction that goes on from each candidate, by who was whose parent."""
+    chains: list[dict[bytes, _Chain]] = [{} for _ in board.slots]
     for position in order:
         if not 0 <= (neighbour := position + step) < len(board.slots):
             continue
@@ -64,16 +81,38 @@ def _chain(
         near = [settled] if settled else candidates[neighbour]
         bonus = len(board.slots) if settled else 1
         # How far it goes on from a neighbour, by the key that links it.
-        reach: dict[bytes, int] = {}
+        reach: dict[bytes, _Chain] = {}
         for other in near:
             link = other.key if step < 0 else other.parent
-            if link:
-                reach[link] = max(reach.get(link, 0), bonus + lengths[neighbour].get(other.key, 0))
+            known = chains[neighbour].get(other.key, _Chain())
+            if link and bonus + known.length > reach.get(link, _Chain()).length:
+                reach[link] = _Chain(bonus + known.length, _with(known.said, board.slots[neighbour]))
         for record in candidates[position]:
-            length = reach.get(record.parent if step < 0 else record.key)
-            if length is not None:
-                lengths[position][record.key] = length
-    return lengths
+            chain = reach.get(record.parent if step < 0 else record.key)
+            if chain is not None:
+                chains[position][record.key] = chain
+    return chains
+
+
+def _with(said: frozenset[tuple[bytes, int]], slot: Slot) -> frozenset[tuple[bytes, int]]:
+    return said if _weight(said) >= _DISTINCTIVE_TEXT else said | {(slot.turn, slot.weight)}
+
+
+def _weight(said: frozenset[tuple[bytes, int]]) -> int:
+    return sum(weight for _, weight in said)
+
+
+def _length(
+    backward: dict[bytes, _Chain], forward: dict[bytes, _Chain], record: Record, slot: Slot, known: int
+) -> int:
+    """How many turns in a row agree with a record, in both directions.
+
+    0 where no turn at an end is known, and all of them together say what is said in many conversations.
+    """
+    before, after = backward.get(record.key, _Chain()), forward.get(record.key, _Chain())
+    length = before.length + after.length
+    is_distinctive = _weight(_with(before.said | after.said, slot)) >= _DISTINCTIVE_TEXT
+    return length if is_distinctive or length >= known else 0
 
 
 def same_neighbour(board: Board, record: Record, slot: Slot) -> bool:
