@@ -9,7 +9,7 @@ from mitmproxy import command, contentviews, ctx, flow, http, tls
 from mitmproxy.addonmanager import Loader
 from mitmproxy.log import ALERT
 
-from reasoning_fix import background, callers, notes, options, providers, refusals
+from reasoning_fix import background, callers, notes, options, refusals
 from reasoning_fix.belongings import Belongings
 from reasoning_fix.callers import Route, host_of
 from reasoning_fix.dialects.splice import SpliceError
@@ -20,7 +20,7 @@ from reasoning_fix.inspection.view import ChatView
 from reasoning_fix.on_record import OnRecord
 from reasoning_fix.options import Options
 from reasoning_fix.pages import is_own_page
-from reasoning_fix.providers import Table
+from reasoning_fix.providers import Table, load_table
 from reasoning_fix.recording import Rest
 from reasoning_fix.refusals import PASSED_ON, STATUSES
 from reasoning_fix.repairing import repair, resent
@@ -59,7 +59,7 @@ class Interceptor:
     def __init__(self) -> None:
         # Part of this addon wherever it is loaded: without it a constrained CA's certificates are refused.
         self.addons = [PermittedLeaves(), HeldBack()]
-        self._table: Table = providers.load()
+        self._table: Table = load_table()
         self._given: Options | None = None
         self._belongings: Belongings | None = None
         self._view = ChatView(self._table)

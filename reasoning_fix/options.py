@@ -11,10 +11,10 @@ import msgspec
 from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 
-from reasoning_fix import fallback, places, providers
+from reasoning_fix import fallback, places
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.provider_files import ProviderTableError
-from reasoning_fix.providers import Table
+from reasoning_fix.providers import Table, load_table
 
 _DECRYPT_MODES = ("providers", "all")
 _MEMORY = "memory"
@@ -128,11 +128,11 @@ def table() -> Table:
     given: str = ctx.options.reasoning_providers
     path = Path(given).expanduser() if given else places.user_providers()
     if path is None:
-        return providers.load()
+        return load_table()
     if not path.is_file():
         raise _error(f"reasoning_providers: there is no file {given!r}; give a TOML file.")
     try:
-        return providers.load(path)
+        return load_table(path)
     except (ProviderTableError, OSError) as error:
         raise _error(f"reasoning_providers: {error}") from error
 

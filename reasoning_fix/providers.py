@@ -194,7 +194,7 @@ def _is_stand_in(pattern: str, text: str) -> bool:
     )
 
 
-def load(user_file: Path | None = None) -> Table:
+def load_table(user_file: Path | None = None) -> Table:
     """The built-in table, and the user's on top of it.
 
     A user's provider replaces a built-in one of the same name and takes the hosts it names from any other;

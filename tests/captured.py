@@ -15,9 +15,9 @@ import pytest
 from mitmproxy import flow, http
 from mitmproxy.io import FlowWriter
 
-from reasoning_fix import captures, notes, providers, replaying
+from reasoning_fix import captures, notes, replaying
 from reasoning_fix.explaining import Explanation
-from reasoning_fix.providers import Table
+from reasoning_fix.providers import Table, load_table
 from reasoning_fix.replaying import Played, Replay
 from reasoning_fix.restoring import Restored
 from tests.provider.http import Request
@@ -97,7 +97,7 @@ class Studio:
             proxy.stop()
         flows = [one for path in self.files for one in captures.load(path)]
         own = self.folder / "own.toml"
-        table = providers.load(own if own.exists() else None)
+        table = load_table(own if own.exists() else None)
         return Captured(flows, list(self.simulator.requests), table)
 
 

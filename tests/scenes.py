@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from reasoning_fix import providers
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import Lesson, Lessons
 from reasoning_fix.matching.verdicts import Opened
+from reasoning_fix.providers import load_table
 from reasoning_fix.recording import Exchange, learn, record_answer
 from reasoning_fix.remembering import Memory
 from reasoning_fix.restoring import Caller, Remembering, Restored, restore
@@ -49,7 +49,7 @@ class Scene:
     def __init__(
         self, host: str = "api.deepseek.com", model: str = "deepseek-v4-pro", path: str = ""
     ) -> None:
-        self.table = providers.load()
+        self.table = load_table()
         self.store: Store = MemoryStore()
         self.installation = Installation(b"s" * 32)
         self.host = host
@@ -96,7 +96,7 @@ class Scene:
 
     def use_table(self, path: Path) -> None:
         """A user's own file on top of the built-in table."""
-        self.table = providers.load(path)
+        self.table = load_table(path)
 
     def restore_body(self, body: bytes, caller: Caller, *taught: Lesson) -> Restored:
         wishes = msgspec.structs.replace(self.wishes, mode=self.mode)

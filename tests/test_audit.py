@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from reasoning_fix import providers
 from reasoning_fix.auditing import verdict
 from reasoning_fix.auditing.asking import Asker, NoAnswer, Reply, said
 from reasoning_fix.auditing.checklist import EMPTY, SPACE, WORDS, Findings, most_requests
@@ -25,7 +24,7 @@ from reasoning_fix.auditing.targets import Target, TargetError, find, usual_path
 from reasoning_fix.cli import main
 from reasoning_fix.provider_files import read
 from reasoning_fix.provider_rows import ProviderRow, Rule
-from reasoning_fix.providers import Table
+from reasoning_fix.providers import BUILT_IN, Table, load_table
 from tests.conftest import StartProxy
 from tests.provider.providers import (
     DASHSCOPE,
@@ -121,14 +120,14 @@ def auditor(
 
 @pytest.fixture(scope="module")
 def table() -> Table:
-    return providers.load()
+    return load_table()
 
 
 def told(shown: dict[str, Any], target: Target, table: Table, tmp_path: Path) -> tuple[Rule, Rule]:
     """The rule that the audit's TOML gives the model once it is loaded, and the built-in one."""
     path = tmp_path / "found.toml"
     path.write_text(shown["toml"])
-    own = providers.load(path).provider(target.host)
+    own = load_table(path).provider(target.host)
     assert own is not None
     new = own.rule(target.model, target.dialect)
     assert new.models == shown["rule"]["models"]
@@ -197,7 +196,7 @@ def test_other_rules_of_the_provider_stay(auditor: Auditor, table: Table, tmp_pa
     target = find(table, "deepseek", "deepseek-flash", "chat_completions", "")
     shown = auditor.found("deepseek", "deepseek-flash")
     told(shown, target, table, tmp_path)
-    own = providers.load(tmp_path / "found.toml").provider("api.deepseek.com")
+    own = load_table(tmp_path / "found.toml").provider("api.deepseek.com")
     before = table.provider("api.deepseek.com")
     assert own is not None and before is not None
     assert own.rules[1 : len(before.rules) + 1] == before.rules
@@ -262,7 +261,7 @@ def test_a_host_that_is_in_no_table(
     words = ("--base-url", "https://llm.example.net/v1", "--write", str(path))
     code, output = auditor.run(VLLM.host, VLLM.model, *words)
     assert code == 0 and f"The rule is in {path}." in output
-    own = providers.load(path)
+    own = load_table(path)
     host = own.provider("llm.example.net")
     assert host is not None
     endpoint = own.endpoint(host, "POST", "/v1/chat/completions")
@@ -706,7 +705,7 @@ def test_a_file_that_cannot_be_written(auditor: Auditor, tmp_path: Path) -> None
 
 
 def test_every_built_in_row_can_be_spelled(tmp_path: Path, table: Table) -> None:
-    for row in read(providers.BUILT_IN, frozenset()).provider:
+    for row in read(BUILT_IN, frozenset()).provider:
         path = tmp_path / f"{row.name}.toml"
         path.write_text(verdict.toml_of(row))
         switches = frozenset(found.name for found in table.off_switches)
@@ -836,7 +835,7 @@ def test_the_switch_is_the_one_that_works(table: Table, switches: dict[str, str]
 def test_a_provider_of_the_persons_own_keeps_its_row(tmp_path: Path) -> None:
     own = tmp_path / "own.toml"
     own.write_text('[[provider]]\nname = "mine"\ntitle = "Mine"\nhosts = ["llm.mine.example"]\n')
-    mine = providers.load(own)
+    mine = load_table(own)
     target = find(mine, "mine", "m", "chat_completions", "")
     rule = verdict.rule_of(Findings(thinks=True), mine, target, "https://x.example/")
     row = verdict.row_of(rule, Findings(), target, own)
@@ -849,7 +848,7 @@ def test_a_provider_of_the_persons_own_keeps_its_row(tmp_path: Path) -> None:
 def test_which_url_is_meant_must_be_clear(tmp_path: Path) -> None:
     own = tmp_path / "own.toml"
     own.write_text('[[provider]]\nname = "mine"\nhosts = ["*.mine.example"]\n')
-    table = providers.load(own)
+    table = load_table(own)
     with pytest.raises(TargetError, match="which URL of mine is meant is not clear; give --base-url"):
         find(table, "mine", "m", "chat_completions", "")
     assert find(table, "a.mine.example", "m", "chat_completions", "").host == "a.mine.example"

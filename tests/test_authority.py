@@ -16,14 +16,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from mitmproxy import certs
 
-from reasoning_fix import providers
+from reasoning_fix.providers import load_table
 from reasoning_fix.trust import authority, bundle
 from reasoning_fix.trust.authority import Authority, AuthorityError
 from tests.conftest import StartProxy
 from tests.doors import LOOPBACK, PROGRAMS, Door, missing, write_leaf
 from tests.proxy import raw_post
 
-HOSTS = providers.load().hosts()
+HOSTS = load_table().hosts()
 # A user's own hosts: a gateway, its wildcard, an address.
 OWN = ("gateway.example.net", "*.models.example.org", "10.1.2.3")
 

@@ -18,19 +18,20 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from reasoning_fix import __version__, providers
+from reasoning_fix import __version__
 from reasoning_fix.cli import doctor
 from reasoning_fix.diagnosis import Finding, authority, programs, storage, variables, ways
 from reasoning_fix.diagnosis.authority import Authority
 from reasoning_fix.diagnosis.programs import Owner
 from reasoning_fix.health import Counts, Health, StoreState
 from reasoning_fix.probing import NOTHING, ask_health
+from reasoning_fix.providers import load_table
 from reasoning_fix.steps import Done
 from tests.authorities import DAY, make_authority
 from tests.provider.simulator import DEEPSEEK, FOREIGN_HOST, Simulator
 from tests.proxy import _FOLDERS, Proxy
 
-HOSTS = sorted(providers.load().hosts())
+HOSTS = sorted(load_table().hosts())
 CLEARED = (
     *variables._PROXIES,
     *(variable.name for variable in variables.TRUST),

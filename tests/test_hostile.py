@@ -27,9 +27,10 @@ from hypothesis import strategies as st
 from mitmproxy import http
 from mitmproxy.proxy.mode_specs import ProxyMode
 
-from reasoning_fix import callers, providers
+from reasoning_fix import callers
 from reasoning_fix.dialects import DIALECTS, chat_completions
 from reasoning_fix.dialects.splice import SpliceError, Written, members
+from reasoning_fix.providers import load_table
 from reasoning_fix.tapping import Tap
 from reasoning_fix.turns import Call, Fingerprints, Other, canonical_arguments
 from scripts.fuzzing import targets
@@ -379,7 +380,7 @@ def test_a_request_that_names_its_destination_has_no_handshake_with_it(door: Doo
     flow.client_conn.sni = "api.deepseek.com"
     flow.server_conn.address = None
     assert callers.host_of(flow) == "192.0.2.1"
-    assert callers.route(flow, providers.load()) is None
+    assert callers.route(flow, load_table()) is None
 
 
 class Anywhere:

@@ -18,8 +18,9 @@ from mitmproxy.flow import Error
 from mitmproxy.log import ALERT
 from mitmproxy.test import taddons, tflow, tutils
 
-from reasoning_fix import callers, providers
+from reasoning_fix import callers
 from reasoning_fix.interceptor import MARK, Interceptor
+from reasoning_fix.providers import load_table
 from tests.scenes import TOOLS, Message, call, tool, turn, user
 
 ANSWER = turn("Let me look.", [call("call_00_abcdefgh", '{"city":"Paris"}')], reasoning_content="R")
@@ -320,7 +321,7 @@ def test_without_a_credential_people_are_kept_apart_by_conversation(door: Door) 
 
 
 def test_without_a_credential_one_provider_knows_nothing_of_another(door: Door) -> None:
-    flow, table = door.flow(b"", key="public"), providers.load()
+    flow, table = door.flow(b"", key="public"), load_table()
     one, other = table.provider("api.deepseek.com"), table.provider("api.z.ai")
     assert one is not None and other is not None
     assert callers.credential(flow, one, "ses_1") != callers.credential(flow, other, "ses_1")

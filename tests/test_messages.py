@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reasoning_fix import providers
 from reasoning_fix.dialects import message_answers, messages
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import Answered, AnswerError, NotChatError
 from reasoning_fix.matching.verdicts import Opened
+from reasoning_fix.providers import load_table
 from reasoning_fix.turns import Call, Other, Turn
 from tests.scenes import Message, Scene
 
@@ -937,7 +937,7 @@ def test_empty_thinking_goes_back_as_it_was() -> None:
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=8)
 # A thought that is a known placeholder is taken for its echo.
-TABLE = providers.load()
+TABLE = load_table()
 THOUGHTS = TEXTS.filter(lambda thought: not TABLE.is_placeholder(thought))
 BLOCKS = st.one_of(
     st.builds(think, THOUGHTS, st.none() | TEXTS),

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reasoning_fix import providers
 from reasoning_fix.placeholders import LONGEST
+from reasoning_fix.providers import load_table
 
-TABLE = providers.load()
+TABLE = load_table()
 
 # The sources of those in public code are named in providers.toml.
 PLACEHOLDERS = [

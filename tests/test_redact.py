@@ -17,7 +17,8 @@ from mitmproxy import flow, http
 from mitmproxy.flow import Error
 from mitmproxy.test import tflow
 
-from reasoning_fix import captures, cli, notes, providers
+from reasoning_fix import captures, cli, notes
+from reasoning_fix.providers import load_table
 from reasoning_fix.redacting.bodies import Bodies
 from reasoning_fix.redacting.documents import Document
 from reasoning_fix.redacting.flows import redact
@@ -34,7 +35,7 @@ from tests.provider.simulator import Simulator
 from tests.provider.turns import Answer, Text, Thought
 from tests.provider.turns import Call as Called
 
-TABLE = providers.load()
+TABLE = load_table()
 type Message = dict[str, Any]
 
 
@@ -724,7 +725,7 @@ def test_people_and_conversations_stay_apart() -> None:
 def test_account_names_in_hosts_and_paths_go(tmp_path: Path) -> None:
     own = tmp_path / "own.toml"
     own.write_text('[[provider]]\nname = "mine"\nhosts = ["*.azuredatabricks.net"]\n')
-    table = providers.load(own)
+    table = load_table(own)
     one = secret_flow()
     one.request.url = (
         "https://adb-1234567890123456.7.azuredatabricks.net/accounts/0a1b2c3d4e5f6a7b/v1/chat/completions"

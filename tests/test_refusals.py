@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reasoning_fix import providers
+from reasoning_fix.providers import load_table
 from reasoning_fix.refusals import LONGEST, Recognised, recognise
 
-TABLE = providers.load()
+TABLE = load_table()
 ERRORS = Path(__file__).parent / "samples" / "errors"
 KIMI = "thinking is enabled but reasoning_content is missing in assistant tool call message at index 3"
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from mitmproxy import flow, http
 
-from reasoning_fix import captures, cli, notes, providers
+from reasoning_fix import captures, cli, notes
 from reasoning_fix.captures import CaptureError
+from reasoning_fix.providers import load_table
 from reasoning_fix.redacting.flows import redact
 from reasoning_fix.replaying import replay
 from tests import test_dialects_end_to_end, test_end_to_end
@@ -70,7 +71,7 @@ def three_turns(
 
 def again(path: Path) -> list[list[str]]:
     """The statuses of every request of a file."""
-    return [one.now for one in replay(captures.load(path), providers.load()).requests]
+    return [one.now for one in replay(captures.load(path), load_table()).requests]
 
 
 WHOLE = [[], ["restored"], ["restored"] * 2, ["restored"] * 3]
@@ -78,7 +79,7 @@ WHOLE = [[], ["restored"], ["restored"] * 2, ["restored"] * 3]
 
 def test_a_capture_is_read_as_the_client_sent_it(three_turns: tuple[Path, list[flow.Flow]]) -> None:
     path, flows = three_turns
-    table = providers.load()
+    table = load_table()
     assert again(path) == WHOLE
     sent = [captures.asked(1, one, table) for one in flows]
     for one, found in zip(flows, sent, strict=True):
@@ -151,7 +152,7 @@ def test_answers_that_are_missing_or_broken(
     assert first and second and third and last
     first.raw_content, second.status_code, third.headers["content-encoding"] = None, 500, "odd"
     last.headers["content-type"] = "text/html"
-    played = replay(captures.load(write(tmp_path / "odd.mitm", [*flows])), providers.load())
+    played = replay(captures.load(write(tmp_path / "odd.mitm", [*flows])), load_table())
     answers = [one.answer for one in played.requests]
     assert answers == ["not in the file", "refused", "not recorded", "not read"]
 
@@ -217,7 +218,7 @@ def test_a_flow_file_with_any_byte_changed_is_read_or_refused(
         changed[at] ^= 0x15
         path.write_bytes(changed)
         try:
-            replay(captures.load(path), providers.load())
+            replay(captures.load(path), load_table())
         except CaptureError as error:
             assert "\n" not in str(error)
 

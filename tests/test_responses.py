@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reasoning_fix import providers
 from reasoning_fix.dialects import response_answers, responses
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import Answered, AnswerError, KeptByServer, NotChatError
 from reasoning_fix.matching.verdicts import Opened
+from reasoning_fix.providers import load_table
 from reasoning_fix.turns import Call, Other, Turn
 from tests.scenes import Scene
 
@@ -879,7 +879,7 @@ def test_a_turn_known_to_have_had_no_reasoning() -> None:
 # ---- Universal rules ---------------------------------------------------------------------------------------
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=8)
-TABLE = providers.load()
+TABLE = load_table()
 # A placeholder (".", say) is no reasoning, and not recorded.
 THOUGHTS = TEXTS.filter(lambda text: not TABLE.is_placeholder(text))
 ITEMS = st.one_of(
@@ -916,7 +916,7 @@ def test_a_stripped_conversation_is_restored_exactly(
 
 
 def test_a_stand_in_has_the_summary_that_the_provider_takes() -> None:
-    table = providers.load()
+    table = load_table()
     written = responses.stand_in("items", "words")
     assert written is not None
     for host, keys in (

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import msgspec
 
-from reasoning_fix import providers
 from reasoning_fix.auditing.checklist import ABSENT, EMPTY, SPACE, WORDS, Findings
 from reasoning_fix.auditing.spelling import TAGS
 from reasoning_fix.auditing.targets import Target
@@ -19,7 +18,7 @@ from reasoning_fix.provider_rows import (
     Required,
     Rule,
 )
-from reasoning_fix.providers import NEUTRAL, Table
+from reasoning_fix.providers import BUILT_IN, NEUTRAL, Table, load_table
 
 _COMPARED = ("required", "placeholder", "known_empty", "thinks", "forbidden", "off")
 
@@ -129,7 +128,7 @@ def row_of(rule: Rule, found: Findings, target: Target, user_file: Path | None) 
             rule=(rule,),
             source=rule.source,
         )
-    for path in (user_file, providers.BUILT_IN):
+    for path in (user_file, BUILT_IN):
         if path is None:
             continue
         for row in read(path, _built_in_switches()).provider:
@@ -141,7 +140,7 @@ def row_of(rule: Rule, found: Findings, target: Target, user_file: Path | None) 
 
 
 def _built_in_switches() -> frozenset[str]:
-    return frozenset(switch.name for switch in read(providers.BUILT_IN, frozenset()).off)
+    return frozenset(switch.name for switch in read(BUILT_IN, frozenset()).off)
 
 
 def toml_of(row: ProviderRow) -> str:
@@ -186,7 +185,7 @@ def says_what_it_should(path: Path, rule: Rule, target: Target) -> bool:
 
     Raises ProviderTableError.
     """
-    provider = providers.load(path).provider(target.host)
+    provider = load_table(path).provider(target.host)
     return provider is not None and provider.rule(target.model, target.dialect) == rule
 
 

@@ -27,7 +27,7 @@ from typing import get_args
 
 import msgspec
 
-from reasoning_fix import places, providers
+from reasoning_fix import places
 from reasoning_fix.auditing import spelling, verdict
 from reasoning_fix.auditing.asking import Asker, NoAnswer, Reply, Send, sender
 from reasoning_fix.auditing.checklist import Check, Checklist, Findings, most_requests
@@ -35,7 +35,7 @@ from reasoning_fix.auditing.targets import Target, TargetError, find, shown_head
 from reasoning_fix.cli import UsageError
 from reasoning_fix.provider_files import ProviderTableError
 from reasoning_fix.provider_rows import Dialect, Rule
-from reasoning_fix.providers import Table
+from reasoning_fix.providers import Table, load_table
 from reasoning_fix.usage import Usage
 
 _TIMEOUT = 300
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Audit one model on one wire; returns the exit code."""
     user_file = arguments.user_providers.expanduser() if arguments.user_providers else places.user_providers()
     try:
-        table = providers.load(user_file)
+        table = load_table(user_file)
         target = find(table, arguments.provider, arguments.model, arguments.dialect, arguments.base_url)
     except (TargetError, ProviderTableError) as error:
         raise UsageError(str(error)) from error

@@ -21,9 +21,10 @@ from pathlib import Path
 
 import msgspec
 
-from reasoning_fix import places, providers
+from reasoning_fix import places
 from reasoning_fix.cli import UsageError
 from reasoning_fix.provider_files import ProviderTableError
+from reasoning_fix.providers import load_table
 from reasoning_fix.trust import authority, stores
 from reasoning_fix.trust.authority import Authority, AuthorityError
 from reasoning_fix.trust.machine import Machine, Step, Store, ThisMachine, line_of, words_of
@@ -100,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _hosts(given: Path | None) -> tuple[str, ...]:
     try:
-        return providers.load(given.expanduser() if given else places.user_providers()).hosts()
+        return load_table(given.expanduser() if given else places.user_providers()).hosts()
     except ProviderTableError as error:
         raise UsageError(str(error)) from error
 

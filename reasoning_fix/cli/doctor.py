@@ -29,14 +29,14 @@ import msgspec
 import platformdirs
 from mitmproxy import version as mitmproxy
 
-from reasoning_fix import __version__, providers, steps, system_proxy
+from reasoning_fix import __version__, steps, system_proxy
 from reasoning_fix.cli.system_proxy import state_path
 from reasoning_fix.diagnosis import Finding, authority, fail, ok, programs, skip, storage, variables, ways
 from reasoning_fix.diagnosis.authority import Authority
 from reasoning_fix.health import Health
 from reasoning_fix.probing import ask_health
 from reasoning_fix.provider_files import ProviderTableError
-from reasoning_fix.providers import Table
+from reasoning_fix.providers import Table, load_table
 from reasoning_fix.steps import Done
 from reasoning_fix.system_proxy import DesktopError
 
@@ -171,12 +171,12 @@ def _table() -> tuple[Table, Finding]:
     own = Path(platformdirs.user_config_dir("reasoning-fix", appauthor=False)) / "providers.toml"
     check = "providers"
     if not own.is_file():
-        table = providers.load()
+        table = load_table()
         return table, ok(check, f"{len(table.hosts())} hosts")
     try:
-        table = providers.load(own)
+        table = load_table(own)
     except (ProviderTableError, OSError) as error:
-        return providers.load(), fail(check, str(error), f"correct {own}")
+        return load_table(), fail(check, str(error), f"correct {own}")
     return table, ok(check, f"{len(table.hosts())} hosts, with those of {own}")
 
 

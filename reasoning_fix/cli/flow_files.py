@@ -5,11 +5,11 @@ from pathlib import Path
 
 from mitmproxy import flow
 
-from reasoning_fix import captures, places, providers
+from reasoning_fix import captures, places
 from reasoning_fix.captures import CaptureError
 from reasoning_fix.cli import UsageError
 from reasoning_fix.provider_files import ProviderTableError
-from reasoning_fix.providers import Table
+from reasoning_fix.providers import Table, load_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +34,6 @@ def table(arguments: argparse.Namespace) -> Table:
     """The provider table. Raises UsageError."""
     given: Path | None = arguments.user_providers
     try:
-        return providers.load(given.expanduser() if given else places.user_providers())
+        return load_table(given.expanduser() if given else places.user_providers())
     except (ProviderTableError, OSError) as error:
         raise UsageError(str(error)) from error

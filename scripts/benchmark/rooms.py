@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from reasoning_fix import providers
 from reasoning_fix.fallback import Wishes
 from reasoning_fix.lessons import Lessons
+from reasoning_fix.providers import load_table
 from reasoning_fix.recording import Exchange, learn
 from reasoning_fix.remembering import Memory
 from reasoning_fix.restoring import Caller, Remembering, Restored, restore
@@ -22,7 +22,7 @@ class Rooms:
     """The default store in a directory, and one caller."""
 
     def __init__(self, directory: Path) -> None:
-        self._table = providers.load()
+        self._table = load_table()
         provider = self._table.provider(HOST)
         assert provider is not None
         self._store: Store = open_store(directory / "turns.sqlite3")

@@ -15,7 +15,7 @@ import msgspec
 from mitmproxy import connection, http
 from mitmproxy.proxy.mode_specs import ProxyMode
 
-from reasoning_fix import callers, captures, notes, provider_files, providers, refusals, tapping
+from reasoning_fix import callers, captures, notes, provider_files, refusals, tapping
 from reasoning_fix.captures import CaptureError
 from reasoning_fix.dialects import DIALECTS
 from reasoning_fix.dialects.splice import SpliceError
@@ -26,6 +26,7 @@ from reasoning_fix.inspection.transcript import Ended, answer_text, request_text
 from reasoning_fix.lessons import Lessons
 from reasoning_fix.on_record import OnRecord
 from reasoning_fix.provider_files import ProviderTableError
+from reasoning_fix.providers import load_table
 from reasoning_fix.store import Record
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation, lasting
@@ -316,10 +317,10 @@ def _file(name: str, data: bytes) -> Path:
 def provider_table(data: bytes) -> None:
     """Any file is a table, or is refused with its own error, which names a line of the file."""
     path = _file("providers.toml", data)
-    built_in = providers.load()
+    built_in = load_table()
     try:
         provider_files.read(path, frozenset(switch.name for switch in built_in.off_switches))
-        providers.load(path)
+        load_table(path)
     except ProviderTableError as error:
         assert 1 <= error.line <= data.count(b"\n") + data.count(b"\r") + 1, error
 
