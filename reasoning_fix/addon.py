@@ -12,9 +12,9 @@ sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve()
 if str(_package.parent) not in sys.path:
     sys.path.append(str(_package.parent))
 
-from reasoning_fix.interceptor import Interceptor  # noqa: E402
-from reasoning_fix.pages import Pages  # noqa: E402
-from reasoning_fix.watchdog import Watchdog  # noqa: E402
+from reasoning_fix.proxy.interceptor import Interceptor  # noqa: E402
+from reasoning_fix.proxy.pages import Pages  # noqa: E402
+from reasoning_fix.proxy.watchdog import Watchdog  # noqa: E402
 
 _interceptor = Interceptor()
 addons = [Pages(_interceptor.store_state), Watchdog(), _interceptor]

@@ -15,11 +15,12 @@ import pytest
 from mitmproxy import flow, http
 from mitmproxy.io import FlowWriter
 
-from reasoning_fix import captures, notes, replaying
-from reasoning_fix.explaining import Explanation
-from reasoning_fix.providers import Table, load_table
-from reasoning_fix.replaying import Played, Replay
-from reasoning_fix.restoring import Restored
+from reasoning_fix.captures import flow_files, replaying
+from reasoning_fix.captures.replaying import Played, Replay
+from reasoning_fix.engine.explaining import Explanation
+from reasoning_fix.engine.restoring import Restored
+from reasoning_fix.providers.table import Table, load_table
+from reasoning_fix.proxy import metadata
 from tests.provider.http import Request
 from tests.provider.simulator import Simulator
 from tests.proxy import Proxy
@@ -95,7 +96,7 @@ class Studio:
     def end(self) -> Captured:
         for proxy in self.proxies:
             proxy.stop()
-        flows = [one for path in self.files for one in captures.load(path)]
+        flows = [one for path in self.files for one in flow_files.load(path)]
         own = self.folder / "own.toml"
         table = load_table(own if own.exists() else None)
         return Captured(flows, list(self.simulator.requests), table)
@@ -144,7 +145,7 @@ def play(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> tuple[Replay, l
         found = captured.flows[one.number - 1]
         assert isinstance(found, http.HTTPFlow)
         request = next((r for r in reversed(left) if r.body == found.request.raw_content), None)
-        if request is not None and found.metadata.get(notes.RESENT) is None:
+        if request is not None and found.metadata.get(metadata.RESENT) is None:
             request = next(r for r in left if r.body == found.request.raw_content)
             left.remove(request)
         matches.append(Match(one, sent[id(one.explanation)], found, request))

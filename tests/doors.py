@@ -18,7 +18,7 @@ from pathlib import Path
 from cryptography import x509
 from mitmproxy.certs import CertStore
 
-from reasoning_fix.trust.authority import Authority
+from reasoning_fix.machine.trust.authority import Authority
 
 LOOPBACK = "127.0.0.1"
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

@@ -7,17 +7,17 @@ from typing import Any
 
 import msgspec
 
-from reasoning_fix.fallback import Wishes
-from reasoning_fix.lessons import Lesson, Lessons
-from reasoning_fix.matching.verdicts import Opened
-from reasoning_fix.providers import load_table
-from reasoning_fix.recording import Exchange, learn, record_answer
-from reasoning_fix.remembering import Memory
-from reasoning_fix.restoring import Caller, Remembering, Restored, restore
+from reasoning_fix.engine.matching.verdicts import Opened
+from reasoning_fix.engine.policy import Wishes
+from reasoning_fix.engine.prefix_cache import Memory
+from reasoning_fix.engine.recording import Exchange, learn, record_answer
+from reasoning_fix.engine.restoring import Caller, Remembering, Restored, restore
+from reasoning_fix.engine.tap import Tap
+from reasoning_fix.providers.lessons import Lesson, Lessons
+from reasoning_fix.providers.table import load_table
 from reasoning_fix.store import Store
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation
-from reasoning_fix.tapping import Tap
 
 type Message = dict[str, Any]
 

@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 
-from reasoning_fix.auditing import verdict
-from reasoning_fix.auditing.asking import Asker, NoAnswer, Reply, said
-from reasoning_fix.auditing.checklist import EMPTY, SPACE, WORDS, Findings, most_requests
-from reasoning_fix.auditing.spelling import TAGS
-from reasoning_fix.auditing.targets import Target, TargetError, find, usual_path
 from reasoning_fix.cli import main
-from reasoning_fix.provider_files import read
-from reasoning_fix.provider_rows import ProviderRow, Rule
-from reasoning_fix.providers import BUILT_IN, Table, load_table
+from reasoning_fix.diagnosis.audit import verdict
+from reasoning_fix.diagnosis.audit.asking import Asker, NoAnswer, Reply, said
+from reasoning_fix.diagnosis.audit.checklist import EMPTY, SPACE, WORDS, Findings, most_requests
+from reasoning_fix.diagnosis.audit.spelling import TAGS
+from reasoning_fix.diagnosis.audit.targets import Target, TargetError, find, usual_path
+from reasoning_fix.providers.files import read
+from reasoning_fix.providers.rows import ProviderRow, Rule
+from reasoning_fix.providers.table import BUILT_IN, Table, load_table
 from tests.conftest import StartProxy
 from tests.provider.providers import (
     DASHSCOPE,
@@ -495,7 +495,7 @@ def test_a_server_without_tls(auditor: Auditor) -> None:
 
 def test_a_rate_limit_is_waited_for(auditor: Auditor, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr("reasoning_fix.auditing.asking.time.sleep", waited.append)
+    monkeypatch.setattr("reasoning_fix.diagnosis.audit.asking.time.sleep", waited.append)
     monkeypatch.setattr(
         Asker.__init__, "__kwdefaults__", Asker.__init__.__kwdefaults__ | {"sleep": waited.append}
     )

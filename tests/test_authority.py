@@ -16,9 +16,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from mitmproxy import certs
 
-from reasoning_fix.providers import load_table
-from reasoning_fix.trust import authority, bundle
-from reasoning_fix.trust.authority import Authority, AuthorityError
+from reasoning_fix.machine.trust import authority, bundle
+from reasoning_fix.machine.trust.authority import Authority, AuthorityError
+from reasoning_fix.providers.table import load_table
 from tests.conftest import StartProxy
 from tests.doors import LOOPBACK, PROGRAMS, Door, missing, write_leaf
 from tests.proxy import raw_post

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from reasoning_fix import background
+from reasoning_fix.proxy import background
 
 
 def test_the_event_loop_goes_on_while_it_is_done() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reasoning_fix.cli.env import SHELLS, asking_shell, cmd, fish, posix, powershell
-from reasoning_fix.environment import REPLACED, table
+from reasoning_fix.machine.environment import REPLACED, table
 from tests.console import Home
 from tests.provider.simulator import Simulator
 

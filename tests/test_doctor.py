@@ -23,10 +23,10 @@ from reasoning_fix.cli import doctor
 from reasoning_fix.diagnosis import Finding, authority, programs, storage, variables, ways
 from reasoning_fix.diagnosis.authority import Authority
 from reasoning_fix.diagnosis.programs import Owner
-from reasoning_fix.health import Counts, Health, StoreState
-from reasoning_fix.probing import NOTHING, ask_health
-from reasoning_fix.providers import load_table
-from reasoning_fix.steps import Done
+from reasoning_fix.machine.plan import Done
+from reasoning_fix.providers.table import load_table
+from reasoning_fix.proxy.health import Counts, Health, StoreState
+from reasoning_fix.proxy.probing import NOTHING, ask_health
 from tests.authorities import DAY, make_authority
 from tests.provider.simulator import DEEPSEEK, FOREIGN_HOST, Simulator
 from tests.proxy import _FOLDERS, Proxy

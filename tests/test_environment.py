@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reasoning_fix.environment import (
+from reasoning_fix.machine.environment import (
     REPLACED,
     EnvironmentTableError,
     Values,

@@ -11,10 +11,10 @@ from mitmproxy import http
 from mitmproxy.test import taddons, tflow, tutils
 
 from reasoning_fix import cli
-from reasoning_fix.explaining import LINE_LENGTH, Earlier, Explained, Explanation, explain
-from reasoning_fix.fallback import Wishes
-from reasoning_fix.interceptor import Interceptor
-from reasoning_fix.lessons import Lesson
+from reasoning_fix.engine.explaining import LINE_LENGTH, Earlier, Explained, Explanation, explain
+from reasoning_fix.engine.policy import Wishes
+from reasoning_fix.providers.lessons import Lesson
+from reasoning_fix.proxy.interceptor import Interceptor
 from tests import test_dialects_end_to_end, test_end_to_end
 from tests.captured import Studio, write
 from tests.provider.simulator import Simulator
@@ -241,7 +241,7 @@ def test_nothing_is_collected_in_everyday_use(scene: Told, monkeypatch: pytest.M
     def never(*given: object) -> None:
         raise AssertionError("the observer was made")
 
-    monkeypatch.setattr("reasoning_fix.explaining._Watcher.tied", never)
+    monkeypatch.setattr("reasoning_fix.engine.explaining._Watcher.tied", never)
     scene.say(GO, LOOKS | {"reasoning_content": "Look again."})
     assert scene.restore(LATER).report.restored == 1
 

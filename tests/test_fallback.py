@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from reasoning_fix.fallback import Wishes
-from reasoning_fix.lessons import Lesson
-from reasoning_fix.provider_rows import Means
+from reasoning_fix.engine.policy import Wishes
+from reasoning_fix.providers.lessons import Lesson
+from reasoning_fix.providers.rows import Means
 from tests.scenes import Scene, call, reasoning, tool, turn, user
 
 HISTORY = [user("go"), turn("", [call("c1")]), tool("c1", "sunny"), turn("It is sunny."), user("more")]

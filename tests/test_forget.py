@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from reasoning_fix.cli import main
-from reasoning_fix.lessons import Lesson, Lessons
+from reasoning_fix.providers.lessons import Lesson, Lessons
+from reasoning_fix.proxy.stats import book
+from reasoning_fix.proxy.stats.book import Book
+from reasoning_fix.proxy.stats.counts import Line
 from reasoning_fix.store import Store, retention
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sqlite import SqliteStore
-from reasoning_fix.tally import book
-from reasoning_fix.tally.book import Book
-from reasoning_fix.tally.counts import Line
 from tests.conftest import StartProxy
 from tests.people import through
 from tests.provider.simulator import DEEPSEEK, Simulator

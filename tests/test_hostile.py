@@ -27,12 +27,12 @@ from hypothesis import strategies as st
 from mitmproxy import http
 from mitmproxy.proxy.mode_specs import ProxyMode
 
-from reasoning_fix import callers
 from reasoning_fix.dialects import DIALECTS, chat_completions
 from reasoning_fix.dialects.splice import SpliceError, Written, members
-from reasoning_fix.providers import load_table
-from reasoning_fix.tapping import Tap
-from reasoning_fix.turns import Call, Fingerprints, Other, canonical_arguments
+from reasoning_fix.dialects.turns import Call, Fingerprints, Other, canonical_arguments
+from reasoning_fix.engine.tap import Tap
+from reasoning_fix.providers.table import load_table
+from reasoning_fix.proxy import callers
 from scripts.fuzzing import targets
 from scripts.fuzzing.mutations import mutate
 from scripts.fuzzing.seeds import seeds
@@ -92,7 +92,7 @@ def test_a_target_notices_a_changed_chunk_and_a_fault(monkeypatch: pytest.Monkey
         patch.setattr(Tap, "__call__", lambda self, chunk: chunk + b" ")
         with pytest.raises(AssertionError, match="a chunk was changed"):
             TARGETS["answers"](data)
-    monkeypatch.setattr("reasoning_fix.usage.read", lambda payload: 1 / 0)
+    monkeypatch.setattr("reasoning_fix.engine.usage.read", lambda payload: 1 / 0)
     with pytest.raises(AssertionError, match="ZeroDivisionError in reasoning-fix"):
         TARGETS["answers"](data)
 

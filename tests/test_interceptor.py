@@ -18,9 +18,9 @@ from mitmproxy.flow import Error
 from mitmproxy.log import ALERT
 from mitmproxy.test import taddons, tflow, tutils
 
-from reasoning_fix import callers
-from reasoning_fix.interceptor import MARK, Interceptor
-from reasoning_fix.providers import load_table
+from reasoning_fix.providers.table import load_table
+from reasoning_fix.proxy import callers
+from reasoning_fix.proxy.interceptor import MARK, Interceptor
 from tests.scenes import TOOLS, Message, call, tool, turn, user
 
 ANSWER = turn("Let me look.", [call("call_00_abcdefgh", '{"city":"Paris"}')], reasoning_content="R")
@@ -191,7 +191,7 @@ def test_a_fault_of_ours_leaves_the_request_as_it_was(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("text of the conversation")
 
-    monkeypatch.setattr("reasoning_fix.interceptor.restore", broken)
+    monkeypatch.setattr("reasoning_fix.proxy.interceptor.restore", broken)
     caplog.set_level(logging.INFO)
     flow = door.ask(NEXT)
     assert json.loads(flow.request.content or b"")["messages"] == NEXT

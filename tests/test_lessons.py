@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reasoning_fix.fallback import TURN_OFF, Wishes
-from reasoning_fix.lessons import KEEP_DAYS, Lesson, Lessons
+from reasoning_fix.engine.policy import TURN_OFF, Wishes
+from reasoning_fix.providers.lessons import KEEP_DAYS, Lesson, Lessons
 from tests.scenes import Scene, call, reasoning, tool, turn, user
 
 HOST = "llm.example"

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reasoning_fix.dialects.turns import Call, Fingerprints
+from reasoning_fix.dialects.twins import mended, readable, shallow
 from reasoning_fix.dialects.wire import NotChatError
-from reasoning_fix.explaining import explain
-from reasoning_fix.inspection.requests import Told
-from reasoning_fix.inspection.transcript import request_text
-from reasoning_fix.restoring import Restored
+from reasoning_fix.engine.explaining import explain
+from reasoning_fix.engine.originals import undone
+from reasoning_fix.engine.restoring import Restored
+from reasoning_fix.proxy.inspection.requests import Told
+from reasoning_fix.proxy.inspection.transcript import request_text
 from reasoning_fix.store.memory import MemoryStore
-from reasoning_fix.turns import Call, Fingerprints
-from reasoning_fix.twins import mended, readable, shallow
-from reasoning_fix.undoing import undone
 from tests.scenes import Message, Scene
 
 IDS = ("call_00_aaaaaaaaaaaaaaaaaaaaaaaa", "call_01_bbbbbbbbbbbbbbbbbbbbbbbb")

@@ -17,8 +17,8 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons, tflow, tutils
 
 from reasoning_fix import __version__
-from reasoning_fix.health import Counts, Health, StoreState
-from reasoning_fix.pages import Pages, is_own_page
+from reasoning_fix.proxy.health import Counts, Health, StoreState
+from reasoning_fix.proxy.pages import Pages, is_own_page
 from tests.conftest import StartProxy
 from tests.provider.simulator import DEEPSEEK, Simulator
 from tests.proxy import Proxy, raw_post

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from reasoning_fix.dialects.turns import Fingerprints
 from reasoning_fix.store.sqlite import open_store
-from reasoning_fix.turns import Fingerprints
 from tests.scenes import Scene, call, reasoning, tool, turn, user
 
 MESSAGES = "/anthropic/v1/messages"

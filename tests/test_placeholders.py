@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reasoning_fix.placeholders import LONGEST
-from reasoning_fix.providers import load_table
+from reasoning_fix.providers.placeholders import LONGEST
+from reasoning_fix.providers.table import load_table
 
 TABLE = load_table()
 

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reasoning_fix.provider_files import ProviderTableError
-from reasoning_fix.provider_rows import CHAT_REASONING_FIELDS, Dialect, Endpoint, OffSwitch, Rule
-from reasoning_fix.providers import BUILT_IN, LONGEST_MODEL_NAME, NEUTRAL, Provider, Table, load
+from reasoning_fix.providers.files import ProviderTableError
+from reasoning_fix.providers.rows import CHAT_REASONING_FIELDS, Dialect, Endpoint, OffSwitch, Rule
+from reasoning_fix.providers.table import BUILT_IN, LONGEST_MODEL_NAME, NEUTRAL, Provider, Table, load_table
 
 type Write = Callable[[str], Path]
 
-TABLE = load()
+TABLE = load_table()
 
 
 def named(name: str, table: Table = TABLE) -> Provider:
@@ -446,7 +446,7 @@ def test_hosts_lists_every_pattern_once() -> None:
 
 
 def test_a_provider_of_two_lines_has_sensible_defaults(write: Write) -> None:
-    table = load(write('[[provider]]\nname = "mine"\nhosts = ["LLM.Example.com."]\n'))
+    table = load_table(write('[[provider]]\nname = "mine"\nhosts = ["LLM.Example.com."]\n'))
     provider = table.provider("llm.example.com:8443")
     assert provider is not None and provider.title == "mine"
     for path, dialect in (
@@ -463,19 +463,19 @@ def test_a_provider_of_two_lines_has_sensible_defaults(write: Write) -> None:
 
 
 def test_same_name_replaces_the_built_in_provider(write: Write) -> None:
-    table = load(write('[[provider]]\nname = "kimi"\nhosts = ["kimi.example.com"]\n'))
+    table = load_table(write('[[provider]]\nname = "kimi"\nhosts = ["kimi.example.com"]\n'))
     assert table.provider("kimi.example.com") is not None
     assert table.provider("api.moonshot.ai") is None
 
 
 def test_same_host_moves_to_the_users_provider(write: Write) -> None:
-    table = load(write('[[provider]]\nname = "mine"\nhosts = ["api.moonshot.ai"]\n'))
+    table = load_table(write('[[provider]]\nname = "mine"\nhosts = ["api.moonshot.ai"]\n'))
     assert table.provider("api.moonshot.ai") is named("mine", table)
     assert table.provider("api.moonshot.cn") is named("kimi", table)
 
 
 def test_longer_wildcards_win(write: Write) -> None:
-    table = load(
+    table = load_table(
         write(
             '[[provider]]\nname = "wide"\nhosts = ["*.example.com"]\n'
             '[[provider]]\nname = "narrow"\nhosts = ["*.eu.example.com", "x.example.com"]\n'
@@ -491,7 +491,7 @@ def test_longer_wildcards_win(write: Write) -> None:
 
 
 def test_the_users_families_switches_and_placeholders_count(write: Write) -> None:
-    table = load(
+    table = load_table(
         write(
             'placeholders = ["(LOST 17x)"]\n[words]\nlost = ["verloren"]\n'
             '[[off]]\npath = ["quiet"]\nvalue = true\n'
@@ -507,7 +507,7 @@ def test_the_users_families_switches_and_placeholders_count(write: Write) -> Non
 
 
 def test_an_empty_file_changes_nothing(write: Write) -> None:
-    assert load(write("")).hosts() == TABLE.hosts()
+    assert load_table(write("")).hosts() == TABLE.hosts()
 
 
 MINE = '[[provider]]\nname = "mine"\nhosts = ["a.example.com"]\n'
@@ -585,7 +585,7 @@ MINE = '[[provider]]\nname = "mine"\nhosts = ["a.example.com"]\n'
 def test_a_wrong_file_is_told_where_and_why(write: Write, text: str, line: int, key: str, says: str) -> None:
     path = write(text)
     with pytest.raises(ProviderTableError) as caught:
-        load(path)
+        load_table(path)
     error = caught.value
     assert (error.file, error.line, error.key) == (path, line, key)
     assert says in error.reason
@@ -594,14 +594,14 @@ def test_a_wrong_file_is_told_where_and_why(write: Write, text: str, line: int, 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ProviderTableError, match=r"missing\.toml, line 1: cannot be read"):
-        load(tmp_path / "missing.toml")
+        load_table(tmp_path / "missing.toml")
 
 
 def test_a_file_that_is_not_utf8_is_told_the_line(tmp_path: Path) -> None:
     path = tmp_path / "latin.toml"
     path.write_bytes(b"# fine\n# caf\xe9\n")
     with pytest.raises(ProviderTableError, match="line 2: expected UTF-8"):
-        load(path)
+        load_table(path)
 
 
 @given(st.text(alphabet='[]provideruls.=" \n#1a', max_size=60))
@@ -609,10 +609,10 @@ def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, t
     path = tmp_path_factory.getbasetemp() / "any.toml"
     path.write_text(text, encoding="utf-8")
     try:
-        load(path)
+        load_table(path)
     except ProviderTableError as error:
         assert 1 <= error.line <= text.count("\n") + 1
 
 
 def test_the_built_in_file_passes_as_a_users_file() -> None:
-    assert load(BUILT_IN).hosts() == TABLE.hosts()
+    assert load_table(BUILT_IN).hosts() == TABLE.hosts()

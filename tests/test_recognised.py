@@ -7,7 +7,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from reasoning_fix.turns import bare
+from reasoning_fix.dialects.turns import bare
 from tests import test_responses as items
 from tests.scenes import Message, Scene, call, reasoning, tool, turn, user
 

@@ -17,15 +17,17 @@ from mitmproxy import flow, http
 from mitmproxy.flow import Error
 from mitmproxy.test import tflow
 
-from reasoning_fix import captures, cli, notes
-from reasoning_fix.providers import load_table
-from reasoning_fix.redacting.bodies import Bodies
-from reasoning_fix.redacting.documents import Document
-from reasoning_fix.redacting.flows import redact
-from reasoning_fix.redacting.stand_ins import StandIns, respelled
-from reasoning_fix.refusals import recognise
-from reasoning_fix.replaying import replay
-from reasoning_fix.turns import Call, canonical_arguments, counts_up
+from reasoning_fix import cli
+from reasoning_fix.captures import flow_files
+from reasoning_fix.captures.redacting.bodies import Bodies
+from reasoning_fix.captures.redacting.documents import Document
+from reasoning_fix.captures.redacting.flows import redact
+from reasoning_fix.captures.redacting.stand_ins import StandIns, respelled
+from reasoning_fix.captures.replaying import replay
+from reasoning_fix.dialects.turns import Call, canonical_arguments, counts_up
+from reasoning_fix.providers.refusals import recognise
+from reasoning_fix.providers.table import load_table
+from reasoning_fix.proxy import metadata
 from tests import test_dialects_end_to_end, test_end_to_end
 from tests.captured import Studio, told, write
 from tests.provider.providers import DEEPSEEK, GLM, KIMI, MINIMAX, OPENROUTER, ZEN, Provider
@@ -550,7 +552,7 @@ def secret_flow() -> http.HTTPFlow:
     made.response.reason = "canary reason"
     made.comment = "a comment of canary"
     made.metadata["canary"] = "canary"
-    made.metadata[notes.KEY] = {
+    made.metadata[metadata.KEY] = {
         "model": "canary of somebody",
         "turns": [[3, "canary, of 7!", "", 0]],
         "refused": "CANARY",
@@ -581,7 +583,7 @@ def test_nothing_private_is_left_in_the_file(tmp_path: Path, capsys: pytest.Capt
     for private in PRIVATE:
         assert private.lower() not in written
     assert out.stat().st_mode & 0o777 == 0o600
-    (one,) = captures.load(out)
+    (one,) = flow_files.load(out)
     assert isinstance(one, http.HTTPFlow) and one.request.content is not None and one.response is not None
     body = json.loads(one.request.content)
     assert [message["role"] for message in body["messages"]] == [
@@ -595,7 +597,7 @@ def test_nothing_private_is_left_in_the_file(tmp_path: Path, capsys: pytest.Capt
     assert body["tools"][0]["function"]["parameters"]["properties"].keys() == {"city"}
     assert one.request.query["beta"] == "true" and set(one.request.query.keys()) >= {"api_key", "beta"}
     assert b'"total_tokens":12345' in (one.response.content or b"")
-    noted = notes.read(one.metadata)
+    noted = metadata.read(one.metadata)
     assert noted is not None and noted.changed == ["temperature"] and noted.lessons == [("missing", " ")]
     assert one.response.headers.fields == ((b"content-type", b"text/event-stream"),)
 
@@ -738,7 +740,7 @@ def test_account_names_in_hosts_and_paths_go(tmp_path: Path) -> None:
         made.request.url,
     )
     assert "1234567890123456" not in made.request.url and "0a1b2c3d4e5f6a7b" not in made.request.url
-    assert captures.asked(1, made, table) is not None
+    assert flow_files.asked(1, made, table) is not None
 
 
 @pytest.mark.parametrize("coding", ["gzip", "odd"])
@@ -788,13 +790,13 @@ def test_a_real_capture(
     captured = studio.take(scenario, name=which, who=test_dialects_end_to_end.EVERY[which], **more)
     out = tmp_path / "out.mitm"
     assert cli.main(["redact", str(studio.files[0]), str(out)]) == 0
-    before, after = replay(captured.flows, TABLE), replay(captures.load(out), TABLE)
+    before, after = replay(captured.flows, TABLE), replay(flow_files.load(out), TABLE)
     assert told(before) == told(after) and before.summary == after.summary
-    left = " ".join(bodies(captures.load(out)))
+    left = " ".join(bodies(flow_files.load(out)))
     # The names of tools are part of the format, and this one is called after its subject.
     for word in ("Zürich", "Oslo", "奥斯陆", "Polite", "Welcome", "dry", "Thanks", "0123456789abcdef"):
         assert not re.search(rf"(?<![^\W_]){word}(?![^\W_])", left), word
-    assert not captures.asked(1, captures.load(out)[-1], TABLE).altered  # type: ignore[union-attr]
+    assert not flow_files.asked(1, flow_files.load(out)[-1], TABLE).altered  # type: ignore[union-attr]
 
 
 def test_a_capture_of_refusals(provider: Simulator, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reasoning_fix.providers import load_table
-from reasoning_fix.refusals import LONGEST, Recognised, recognise
+from reasoning_fix.providers.refusals import LONGEST, Recognised, recognise
+from reasoning_fix.providers.table import load_table
 
 TABLE = load_table()
 ERRORS = Path(__file__).parent / "samples" / "errors"

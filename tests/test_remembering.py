@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reasoning_fix import remembering, restoring
-from reasoning_fix.lessons import Lesson
-from reasoning_fix.provider_rows import Means
-from reasoning_fix.recording import learn, record_answer
-from reasoning_fix.remembering import Memory
-from reasoning_fix.restoring import Remembering, Restored
+from reasoning_fix.engine import prefix_cache, restoring
+from reasoning_fix.engine.prefix_cache import Memory
+from reasoning_fix.engine.recording import learn, record_answer
+from reasoning_fix.engine.restoring import Remembering, Restored
+from reasoning_fix.providers.lessons import Lesson
+from reasoning_fix.providers.rows import Means
 from reasoning_fix.store import Record
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sqlite import open_store
@@ -652,7 +652,7 @@ def test_requests_and_records_are_the_same_with_the_memory_as_without(
 ) -> None:
     client = Client(path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(remembering, "_BRANCHES_WITHIN", within)
+        patch.setattr(prefix_cache, "_BRANCHES_WITHIN", within)
         for step in itertools.chain.from_iterable(plots):
             client.step(*step)
         client.send()

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from mitmproxy import flow, http
 
-from reasoning_fix import captures, cli, notes
-from reasoning_fix.captures import CaptureError
-from reasoning_fix.providers import load_table
-from reasoning_fix.redacting.flows import redact
-from reasoning_fix.replaying import replay
+from reasoning_fix import cli
+from reasoning_fix.captures import flow_files
+from reasoning_fix.captures.flow_files import CaptureError
+from reasoning_fix.captures.redacting.flows import redact
+from reasoning_fix.captures.replaying import replay
+from reasoning_fix.providers.table import load_table
+from reasoning_fix.proxy import metadata
 from tests import test_dialects_end_to_end, test_end_to_end
 from tests.captured import Studio, agrees, play, scenarios, told, write
 from tests.provider.simulator import Simulator
@@ -71,7 +73,7 @@ def three_turns(
 
 def again(path: Path) -> list[list[str]]:
     """The statuses of every request of a file."""
-    return [one.now for one in replay(captures.load(path), load_table()).requests]
+    return [one.now for one in replay(flow_files.load(path), load_table()).requests]
 
 
 WHOLE = [[], ["restored"], ["restored"] * 2, ["restored"] * 3]
@@ -81,7 +83,7 @@ def test_a_capture_is_read_as_the_client_sent_it(three_turns: tuple[Path, list[f
     path, flows = three_turns
     table = load_table()
     assert again(path) == WHOLE
-    sent = [captures.asked(1, one, table) for one in flows]
+    sent = [flow_files.asked(1, one, table) for one in flows]
     for one, found in zip(flows, sent, strict=True):
         assert isinstance(one, http.HTTPFlow) and found is not None and one.request.content is not None
         assert b"reasoning_content" not in found.body
@@ -114,7 +116,7 @@ def test_a_repaired_request_that_cannot_be_undone_is_said_so(
 ) -> None:
     flows = copies(three_turns[1])
     for one in flows[1:]:
-        one.metadata[notes.KEY]["before_turns"] = None
+        one.metadata[metadata.KEY]["before_turns"] = None
     path = write(tmp_path / "altered.mitm", [*flows])
     assert cli.main(["replay", str(path)]) == 0
     said = capsys.readouterr().out
@@ -152,7 +154,7 @@ def test_answers_that_are_missing_or_broken(
     assert first and second and third and last
     first.raw_content, second.status_code, third.headers["content-encoding"] = None, 500, "odd"
     last.headers["content-type"] = "text/html"
-    played = replay(captures.load(write(tmp_path / "odd.mitm", [*flows])), load_table())
+    played = replay(flow_files.load(write(tmp_path / "odd.mitm", [*flows])), load_table())
     answers = [one.answer for one in played.requests]
     assert answers == ["not in the file", "refused", "not recorded", "not read"]
 
@@ -204,7 +206,7 @@ def test_a_file_that_was_cut_short_is_said_so(
     path = tmp_path / "cut"
     path.write_bytes(whole[: int(len(whole) * part)])
     with pytest.raises(CaptureError, match=r"cut short after \d|is no flow file") as raised:
-        captures.load(path)
+        flow_files.load(path)
     assert "\n" not in str(raised.value)
 
 
@@ -218,7 +220,7 @@ def test_a_flow_file_with_any_byte_changed_is_read_or_refused(
         changed[at] ^= 0x15
         path.write_bytes(changed)
         try:
-            replay(captures.load(path), load_table())
+            replay(flow_files.load(path), load_table())
         except CaptureError as error:
             assert "\n" not in str(error)
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from reasoning_fix.dialects import response_answers, responses
 from reasoning_fix.dialects.splice import SpliceError
+from reasoning_fix.dialects.turns import Call, Other, Turn
 from reasoning_fix.dialects.wire import Answered, AnswerError, KeptByServer, NotChatError
-from reasoning_fix.matching.verdicts import Opened
-from reasoning_fix.providers import load_table
-from reasoning_fix.turns import Call, Other, Turn
+from reasoning_fix.engine.matching.verdicts import Opened
+from reasoning_fix.providers.table import load_table
 from tests.scenes import Scene
 
 SAMPLES = Path(__file__).parent / "samples" / "responses"

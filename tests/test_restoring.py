@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reasoning_fix.dialects.chat_completions import NotChatError
 from reasoning_fix.dialects.splice import SpliceError
-from reasoning_fix.recording import learn
+from reasoning_fix.engine.recording import learn
 from tests.scenes import TOOLS, Message, Scene, call, reasoning, tool, turn, user
 
 

@@ -5,7 +5,7 @@ from mitmproxy import exceptions
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons, tflow
 
-from reasoning_fix.providers import load_table
+from reasoning_fix.providers.table import load_table
 from reasoning_fix.running.reverse import ReverseError, ReverseSecret, Target, base_urls, targets
 from tests.provider.providers import PROVIDERS, Provider
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from reasoning_fix.health import Counts, Health, StoreState
+from reasoning_fix.proxy.health import Counts, Health, StoreState
 from reasoning_fix.running.attached import wait_for_end
-from reasoning_fix.running.given import look_ahead
+from reasoning_fix.running.command_line import look_ahead
 from reasoning_fix.running.probe import answers
 
 

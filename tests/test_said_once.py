@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reasoning_fix.dialects import DIALECTS
+from reasoning_fix.dialects.turns import Call, Turn
 from reasoning_fix.dialects.wire import Answered
-from reasoning_fix.turns import Call, Turn
 from tests.scenes import Scene, call, reasoning, tool, turn, user
 
 THOUGHT = "I need to look at the file first.\nThen decide. 表"

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasoning_fix.dialects.chat_answers import AnswerFolder
-from reasoning_fix.matching.verdicts import Opened
-from reasoning_fix.recording import Exchange
+from reasoning_fix.engine.matching.verdicts import Opened
+from reasoning_fix.engine.recording import Exchange
+from reasoning_fix.engine.tap import Tap
 from reasoning_fix.store.memory import MemoryStore
-from reasoning_fix.tapping import Tap
 from tests.scenes import Scene, user
 
 SAMPLES = Path(__file__).parent / "samples"

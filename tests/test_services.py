@@ -16,13 +16,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from reasoning_fix.health import Health
+from reasoning_fix.machine.plan import Command, Delete, Done, Step, StepError, Write, describe, perform
+from reasoning_fix.proxy.health import Health
 from reasoning_fix.services import Platform, Program, ServiceError, State, importable_from_anywhere
 from reasoning_fix.services.launchd import Launchd
 from reasoning_fix.services.supervisor import Log, Supervisor
 from reasoning_fix.services.systemd import Systemd, unit
 from reasoning_fix.services.windows import TaskScheduler
-from reasoning_fix.steps import Command, Delete, Done, Step, StepError, Write, describe, perform
 from tests.conftest import StartProxy
 from tests.console import measured
 from tests.provider.simulator import DEEPSEEK, Simulator

@@ -19,13 +19,13 @@ import pytest
 from mitmproxy import http
 from mitmproxy.test import taddons, tflow, tutils
 
-from reasoning_fix import usage
 from reasoning_fix.cli import main
-from reasoning_fix.interceptor import Interceptor
-from reasoning_fix.tally import book, counts, tables
-from reasoning_fix.tally.book import Book, Counts
-from reasoning_fix.tally.counts import Line
-from reasoning_fix.usage import Usage
+from reasoning_fix.engine import usage
+from reasoning_fix.engine.usage import Usage
+from reasoning_fix.proxy.interceptor import Interceptor
+from reasoning_fix.proxy.stats import book, counts, tables
+from reasoning_fix.proxy.stats.book import Book, Counts
+from reasoning_fix.proxy.stats.counts import Line
 from tests.conftest import StartProxy
 from tests.people import Person, script_four_turns, through
 from tests.provider.providers import GLM, KIMI, Provider

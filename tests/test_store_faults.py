@@ -18,7 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from reasoning_fix.recording import _Clock
+from reasoning_fix.engine.recording import _Clock
+from reasoning_fix.proxy.stats.book import Book
+from reasoning_fix.proxy.stats.counts import Line, day_of
 from reasoning_fix.store import link as link_room
 from reasoning_fix.store import opening
 from reasoning_fix.store import upkeep as upkeep_room
@@ -27,8 +29,6 @@ from reasoning_fix.store.opening import NewerFormat
 from reasoning_fix.store.sealing import Installation, SealError
 from reasoning_fix.store.sqlite import SqliteStore, open_store
 from reasoning_fix.store.upkeep import Upkeep
-from reasoning_fix.tally.book import Book
-from reasoning_fix.tally.counts import Line, day_of
 from tests.test_store import DAY_MS, SCOPE, eventually, mark, names, record
 
 ENDINGS = ("", "-wal", "-shm")
@@ -632,7 +632,7 @@ class Wall:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = int(time.time() * 1000)
-        monkeypatch.setattr("reasoning_fix.recording.time.time_ns", lambda: self.now * 1_000_000)
+        monkeypatch.setattr("reasoning_fix.engine.recording.time.time_ns", lambda: self.now * 1_000_000)
 
     def __call__(self) -> float:
         return self.now / 1000
@@ -673,7 +673,7 @@ def test_no_two_threads_are_told_the_same_time(monkeypatch: pytest.MonkeyPatch) 
         time.sleep(0)  # another thread goes on here
         return 0
 
-    monkeypatch.setattr("reasoning_fix.recording.time.time_ns", still)
+    monkeypatch.setattr("reasoning_fix.engine.recording.time.time_ns", still)
     clock, told = _Clock(), list[int]()
     threads = [threading.Thread(target=lambda: told.extend(clock() for _ in range(500))) for _ in range(4)]
     for thread in threads:

@@ -11,13 +11,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from reasoning_fix import steps, system_proxy
-from reasoning_fix.steps import Done, perform, shown
-from reasoning_fix.system_proxy import Desktop, DesktopError, Saved, this_desktop
-from reasoning_fix.system_proxy.gnome import Gnome
-from reasoning_fix.system_proxy.kde import Kde
-from reasoning_fix.system_proxy.macos import MacOS
-from reasoning_fix.system_proxy.windows import Windows
+from reasoning_fix.machine import plan, system_proxy
+from reasoning_fix.machine.plan import Done, perform, shown
+from reasoning_fix.machine.system_proxy import Desktop, DesktopError, Saved, this_desktop
+from reasoning_fix.machine.system_proxy.gnome import Gnome
+from reasoning_fix.machine.system_proxy.kde import Kde
+from reasoning_fix.machine.system_proxy.macos import MacOS
+from reasoning_fix.machine.system_proxy.windows import Windows
 from tests.console import measured
 from tests.proxy import Proxy
 
@@ -508,5 +508,5 @@ def test_windows_proxy_servers(server: str, proxies: list[str]) -> None:
 
 def _refresh() -> str:
     (*_, last) = Windows().write({"ProxyEnable": "0"})
-    assert isinstance(last, steps.Command) and last.may_fail
+    assert isinstance(last, plan.Command) and last.may_fail
     return last.argv[2]

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from reasoning_fix.dialects import DIALECTS
-from reasoning_fix.matching.verdicts import Opened
-from reasoning_fix.recording import Exchange
+from reasoning_fix.engine.matching.verdicts import Opened
+from reasoning_fix.engine.recording import Exchange
+from reasoning_fix.engine.tap import Tap
 from reasoning_fix.streams.events import EventReader
-from reasoning_fix.tapping import Tap
 from tests.scenes import Scene, user
 
 SAMPLES = Path(__file__).parent / "samples"

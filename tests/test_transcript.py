@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reasoning_fix.inspection.transcript import LONGEST, Ended, Told, answer_text, request_text
-from reasoning_fix.reporting import Treated
+from reasoning_fix.engine.report import Treated
+from reasoning_fix.proxy.inspection.transcript import LONGEST, Ended, Told, answer_text, request_text
 from reasoning_fix.streams.copies import Copy
 
 SAMPLES = Path(__file__).parent / "samples"

@@ -13,11 +13,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from reasoning_fix import cli, places
+from reasoning_fix import cli
 from reasoning_fix.cli import ca as command
-from reasoning_fix.trust import authority, bundle, linux, macos, nss, stores, windows
-from reasoning_fix.trust.authority import Authority
-from reasoning_fix.trust.machine import Result, Root, Step, ThisMachine, line_of, words_of
+from reasoning_fix.machine import folders as own_folders
+from reasoning_fix.machine.trust import authority, bundle, linux, macos, nss, stores, windows
+from reasoning_fix.machine.trust.authority import Authority
+from reasoning_fix.machine.trust.machine import Result, Root, Step, ThisMachine, line_of, words_of
 from tests.doors import write_leaf
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAABBBBCCCC\n-----END CERTIFICATE-----\n"
@@ -306,7 +307,7 @@ def person(
 
 
 def _made() -> Authority:
-    made = authority.load(places.configuration())
+    made = authority.load(own_folders.configuration())
     assert made is not None
     return made
 
@@ -441,9 +442,9 @@ def _listed(folder: Path) -> str:
 def test_create_refuses_to_write_over(person: Person) -> None:
     code, said = person("create")
     assert code == 0 and "and no other" in said
-    before = _files(places.configuration())
+    before = _files(own_folders.configuration())
     code, said = person("create")
-    assert code == 2 and "ca create --renew" in said and _files(places.configuration()) == before
+    assert code == 2 and "ca create --renew" in said and _files(own_folders.configuration()) == before
 
 
 def test_another_folder_is_named_in_what_to_do_next(person: Person, tmp_path: Path) -> None:
@@ -451,13 +452,13 @@ def test_another_folder_is_named_in_what_to_do_next(person: Person, tmp_path: Pa
     assert person("create", "--confdir", folder)[0] == 0
     code, said = person("create", "--confdir", folder)
     assert code == 2 and f"create --renew --confdir '{folder}'" in said
-    assert authority.load(places.configuration()) is None
+    assert authority.load(own_folders.configuration()) is None
 
 
 def test_a_dry_run_without_a_ca_makes_none(person: Person) -> None:
     code, said = person("install", "--dry-run")
     assert code == 2 and "ca create" in said
-    assert not places.configuration().exists()
+    assert not own_folders.configuration().exists()
 
 
 def test_show(person: Person) -> None:
@@ -494,7 +495,7 @@ def test_show_says_when_the_table_has_grown(person: Person, tmp_path: Path) -> N
         "llm.example.com"
     ]
     # The file in its usual place is found without being named.
-    shutil.copy(own, places.configuration() / "providers.toml")
+    shutil.copy(own, own_folders.configuration() / "providers.toml")
     assert "llm.example.com" in person("show")[1]
     assert person("create", "--renew")[0] == 0
     assert person("show")[0] == 0 and "llm.example.com" in _made().permitted

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from reasoning_fix import notes
 from reasoning_fix.dialects import DIALECTS
-from reasoning_fix.lessons import Lesson
-from reasoning_fix.notes import Notes
-from reasoning_fix.undoing import Before, undone
+from reasoning_fix.engine.originals import Before, undone
+from reasoning_fix.providers.lessons import Lesson
+from reasoning_fix.proxy import metadata
+from reasoning_fix.proxy.metadata import Notes
 from tests.scenes import Message, Scene, call, tool, turn, user
 
 THINKING = {"type": "thinking", "thinking": "Mine.", "signature": "s"}
@@ -97,8 +97,8 @@ def test_what_went_out_says_again_what_came(
         assert restored.report.before is None
         return
     assert restored.report.before is not None and restored.body != body
-    noted = notes.written(restored.report, caller.endpoint, scene.wishes)
-    was = notes.read({notes.KEY: noted})
+    noted = metadata.written(restored.report, caller.endpoint, scene.wishes)
+    was = metadata.read({metadata.KEY: noted})
     assert was is not None and was.before == restored.report.before and was.altered
     dialect = caller.endpoint.dialect
     back = undone(restored.body, dialect, restored.report.before)
@@ -147,5 +147,5 @@ def test_another_body_is_not_undone(body: bytes, dialect: str) -> None:
     [None, 3, "text", [], {"turns": 3}, {"turns": [[1]]}, {"before_turns": [["a"]]}, {"wishes": [1]}],
 )
 def test_what_is_no_note_counts_as_none(found: object) -> None:
-    assert notes.read({notes.KEY: found}) is None
-    assert notes.read({notes.KEY: {}}) == Notes()
+    assert metadata.read({metadata.KEY: found}) is None
+    assert metadata.read({metadata.KEY: {}}) == Notes()

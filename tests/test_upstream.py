@@ -2,7 +2,7 @@
 
 import pytest
 
-from reasoning_fix.running.upstream import Upstream, UpstreamError, client_no_proxy, covers, find
+from reasoning_fix.machine.upstream import Upstream, UpstreamError, client_no_proxy, covers, find
 
 
 @pytest.mark.parametrize(

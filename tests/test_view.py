@@ -16,8 +16,8 @@ from mitmproxy import contentviews, exceptions, flow, flowfilter, http, io
 from mitmproxy.contentviews import prettify_message, registry
 from mitmproxy.test import taddons, tflow, tutils
 
-from reasoning_fix.inspection.view import ChatView
-from reasoning_fix.interceptor import Interceptor
+from reasoning_fix.proxy.inspection.view import ChatView
+from reasoning_fix.proxy.interceptor import Interceptor
 from tests.conftest import StartProxy
 from tests.people import script_four_turns, through
 from tests.provider.simulator import DEEPSEEK, KIMI, Simulator

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reasoning_fix.watchdog import Watchdog, beat_seconds, notify_address
+from reasoning_fix.proxy.watchdog import Watchdog, beat_seconds, notify_address
 from tests.conftest import StartProxy
 
 PATIENCE = 20.0

@@ -27,16 +27,16 @@ from typing import get_args
 
 import msgspec
 
-from reasoning_fix import places
-from reasoning_fix.auditing import spelling, verdict
-from reasoning_fix.auditing.asking import Asker, NoAnswer, Reply, Send, sender
-from reasoning_fix.auditing.checklist import Check, Checklist, Findings, most_requests
-from reasoning_fix.auditing.targets import Target, TargetError, find, shown_headers
 from reasoning_fix.cli import UsageError
-from reasoning_fix.provider_files import ProviderTableError
-from reasoning_fix.provider_rows import Dialect, Rule
-from reasoning_fix.providers import Table, load_table
-from reasoning_fix.usage import Usage
+from reasoning_fix.diagnosis.audit import spelling, verdict
+from reasoning_fix.diagnosis.audit.asking import Asker, NoAnswer, Reply, Send, sender
+from reasoning_fix.diagnosis.audit.checklist import Check, Checklist, Findings, most_requests
+from reasoning_fix.diagnosis.audit.targets import Target, TargetError, find, shown_headers
+from reasoning_fix.engine.usage import Usage
+from reasoning_fix.machine import folders
+from reasoning_fix.providers.files import ProviderTableError
+from reasoning_fix.providers.rows import Dialect, Rule
+from reasoning_fix.providers.table import Table, load_table
 
 _TIMEOUT = 300
 
@@ -91,7 +91,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Audit one model on one wire; returns the exit code."""
-    user_file = arguments.user_providers.expanduser() if arguments.user_providers else places.user_providers()
+    user_file = (
+        arguments.user_providers.expanduser() if arguments.user_providers else folders.user_providers()
+    )
     try:
         table = load_table(user_file)
         target = find(table, arguments.provider, arguments.model, arguments.dialect, arguments.base_url)
@@ -181,7 +183,7 @@ def _print_result(
         print("This is what the table says.")
     if arguments.write is None:
         print(
-            f"\nFor your own provider table ({places.configuration() / 'providers.toml'}):\n\n{toml}", end=""
+            f"\nFor your own provider table ({folders.configuration() / 'providers.toml'}):\n\n{toml}", end=""
         )
 
 
@@ -304,5 +306,5 @@ def _write(path: Path, toml: str, rule: Rule, target: Target, quiet: bool) -> in
         return 1
     if not quiet:
         print(f"The rule is in {path}. The proxy reads it with --set reasoning_providers={path},")
-        print(f"or at its start where it is {places.configuration() / 'providers.toml'}.")
+        print(f"or at its start where it is {folders.configuration() / 'providers.toml'}.")
     return 0

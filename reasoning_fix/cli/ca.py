@@ -21,13 +21,13 @@ from pathlib import Path
 
 import msgspec
 
-from reasoning_fix import places
 from reasoning_fix.cli import UsageError
-from reasoning_fix.provider_files import ProviderTableError
-from reasoning_fix.providers import load_table
-from reasoning_fix.trust import authority, stores
-from reasoning_fix.trust.authority import Authority, AuthorityError
-from reasoning_fix.trust.machine import Machine, Step, Store, ThisMachine, line_of, words_of
+from reasoning_fix.machine import folders
+from reasoning_fix.machine.trust import authority, stores
+from reasoning_fix.machine.trust.authority import Authority, AuthorityError
+from reasoning_fix.machine.trust.machine import Machine, Step, Store, ThisMachine, line_of, words_of
+from reasoning_fix.providers.files import ProviderTableError
+from reasoning_fix.providers.table import load_table
 
 _KINDS = ("system", "nss", "keychain", "windows")
 
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--confdir",
         type=Path,
         metavar="FOLDER",
-        help=f"the folder of the CA (default: {places.configuration()})",
+        help=f"the folder of the CA (default: {folders.configuration()})",
     )
     common.add_argument(
         "--user-providers",
@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do the action that was asked for; returns the exit code."""
-    confdir = (arguments.confdir or places.configuration()).expanduser().absolute()
+    confdir = (arguments.confdir or folders.configuration()).expanduser().absolute()
     try:
         hosts = _hosts(arguments.user_providers)
         if arguments.action == "create":
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _hosts(given: Path | None) -> tuple[str, ...]:
     try:
-        return load_table(given.expanduser() if given else places.user_providers()).hosts()
+        return load_table(given.expanduser() if given else folders.user_providers()).hosts()
     except ProviderTableError as error:
         raise UsageError(str(error)) from error
 
@@ -316,7 +316,7 @@ def _of(kinds: list[str] | None, found: Iterable[Store]) -> tuple[Store, ...]:
 
 def _command(action: str, confdir: Path) -> str:
     """A command of this file for the same folder, as a person would type it."""
-    folder = "" if confdir == places.configuration() else f" --confdir {shlex.quote(str(confdir))}"
+    folder = "" if confdir == folders.configuration() else f" --confdir {shlex.quote(str(confdir))}"
     return f"reasoning-fix ca {action}{folder}"
 
 

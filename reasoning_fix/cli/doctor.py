@@ -29,16 +29,17 @@ import msgspec
 import platformdirs
 from mitmproxy import version as mitmproxy
 
-from reasoning_fix import __version__, steps, system_proxy
+from reasoning_fix import __version__
 from reasoning_fix.cli.system_proxy import state_path
 from reasoning_fix.diagnosis import Finding, authority, fail, ok, programs, skip, storage, variables, ways
 from reasoning_fix.diagnosis.authority import Authority
-from reasoning_fix.health import Health
-from reasoning_fix.probing import ask_health
-from reasoning_fix.provider_files import ProviderTableError
-from reasoning_fix.providers import Table, load_table
-from reasoning_fix.steps import Done
-from reasoning_fix.system_proxy import DesktopError
+from reasoning_fix.machine import plan, system_proxy
+from reasoning_fix.machine.plan import Done
+from reasoning_fix.machine.system_proxy import DesktopError
+from reasoning_fix.providers.files import ProviderTableError
+from reasoning_fix.providers.table import Table, load_table
+from reasoning_fix.proxy.health import Health
+from reasoning_fix.proxy.probing import ask_health
 
 _SHOWN = {"ok": "ok  ", "skip": "skip", "fail": "FAIL"}
 _PROBED_SECONDS = 3.0
@@ -128,14 +129,14 @@ def _about_authority(
     key = confdir / authority.KEY_FILE
     yield authority.key_file(key, stat.S_IMODE(key.stat().st_mode) if os.name == "posix" else None)
     yield authority.bundle(confdir / authority.BUNDLE_FILE, found)
-    trusted = authority.platform_trusts(sys.platform, found, certificate, steps.run)
+    trusted = authority.platform_trusts(sys.platform, found, certificate, plan.run)
     yield authority.by_platform(trusted, by_desktop)
     specimen_host = hosts[0].removeprefix("*.")
     with authority.specimen(found, specimen_host) as files:
         verdict = _openssl_verdict(files, specimen_host)
         yield authority.openssl(verdict, os.environ.get("SSL_CERT_FILE", ""), through_here)
         node = shutil.which("node")
-        version = steps.run((node, "--version")).text.strip() if node else None
+        version = plan.run((node, "--version")).text.strip() if node else None
 
         def ask(extra: str) -> bool | str:
             run = functools.partial(_run_with_extra, extra)
@@ -182,9 +183,9 @@ def _table() -> tuple[Table, Finding]:
 
 def _owners(port: int) -> list[programs.Owner]:
     if sys.platform == "darwin":
-        return programs.owners_by_lsof(port, steps.run)
+        return programs.owners_by_lsof(port, plan.run)
     if sys.platform == "win32":
-        return programs.owners_by_netstat(port, steps.run)
+        return programs.owners_by_netstat(port, plan.run)
     return programs.owners_by_proc(port)
 
 
@@ -195,7 +196,7 @@ def _desktop() -> tuple[list[str], str, str]:
     try:
         desktop = system_proxy.this_desktop(named=saved.desktop if saved else None)
         earlier = desktop.proxies(saved.before) if saved else []
-        return desktop.proxies(desktop.read(steps.run)), remembered, next(iter(earlier), "")
+        return desktop.proxies(desktop.read(plan.run)), remembered, next(iter(earlier), "")
     except DesktopError:
         return [], remembered, ""
 

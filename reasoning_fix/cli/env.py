@@ -20,9 +20,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from reasoning_fix.cli import UsageError
-from reasoning_fix.environment import Values, removal, undone, variables
+from reasoning_fix.machine.environment import Values, removal, undone, variables
 from reasoning_fix.running import probe
-from reasoning_fix.running.given import look_ahead
+from reasoning_fix.running.command_line import look_ahead
 from reasoning_fix.running.prepared import NotPreparedError, prepare
 
 type Lines = Callable[[str, str | None], str]

@@ -29,9 +29,10 @@ import platformdirs
 
 from reasoning_fix.cli import UsageError
 from reasoning_fix.cli.words import leading
-from reasoning_fix.environment import Values, undone, variables
-from reasoning_fix.running import probe, upstream
-from reasoning_fix.running.given import Given, look_ahead
+from reasoning_fix.machine import upstream
+from reasoning_fix.machine.environment import Values, undone, variables
+from reasoning_fix.running import probe
+from reasoning_fix.running.command_line import Given, look_ahead
 from reasoning_fix.running.prepared import NotPreparedError, prepare
 
 _FLAGS = ("--fresh", "-h", "--help")

@@ -13,8 +13,8 @@ import argparse
 
 import msgspec
 
+from reasoning_fix.captures.replaying import replay
 from reasoning_fix.cli import UsageError, flow_files
-from reasoning_fix.replaying import replay
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from mitmproxy import flow
 
-from reasoning_fix import captures, places
-from reasoning_fix.captures import CaptureError
+from reasoning_fix.captures import flow_files
+from reasoning_fix.captures.flow_files import CaptureError
 from reasoning_fix.cli import UsageError
-from reasoning_fix.provider_files import ProviderTableError
-from reasoning_fix.providers import Table, load_table
+from reasoning_fix.machine import folders
+from reasoning_fix.providers.files import ProviderTableError
+from reasoning_fix.providers.table import Table, load_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def flows(arguments: argparse.Namespace) -> list[flow.Flow]:
     """Every flow of the file. Raises UsageError."""
     try:
-        return captures.load(arguments.file.expanduser())
+        return flow_files.load(arguments.file.expanduser())
     except CaptureError as error:
         raise UsageError(str(error)) from error
 
@@ -34,6 +35,6 @@ def table(arguments: argparse.Namespace) -> Table:
     """The provider table. Raises UsageError."""
     given: Path | None = arguments.user_providers
     try:
-        return load_table(given.expanduser() if given else places.user_providers())
+        return load_table(given.expanduser() if given else folders.user_providers())
     except (ProviderTableError, OSError) as error:
         raise UsageError(str(error)) from error

@@ -20,10 +20,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reasoning_fix.cli import UsageError, files
-from reasoning_fix.lessons import Lessons
+from reasoning_fix.providers.lessons import Lessons
+from reasoning_fix.proxy.stats import book
 from reasoning_fix.store import StoreError, retention
 from reasoning_fix.store.files import those_set_aside
-from reasoning_fix.tally import book
 
 _EVERY_HOST = ""
 

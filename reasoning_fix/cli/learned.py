@@ -12,7 +12,7 @@ import time
 import msgspec
 
 from reasoning_fix.cli import files
-from reasoning_fix.lessons import KEEP_DAYS, Lesson, Lessons
+from reasoning_fix.providers.lessons import KEEP_DAYS, Lesson, Lessons
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

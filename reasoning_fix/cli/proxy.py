@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 from reasoning_fix.cli import UsageError
 from reasoning_fix.cli.words import anywhere
-from reasoning_fix.environment import undone
-from reasoning_fix.running import masters, reverse, upstream
+from reasoning_fix.machine import upstream
+from reasoning_fix.machine.environment import undone
+from reasoning_fix.machine.upstream import Upstream
+from reasoning_fix.running import masters, reverse
 from reasoning_fix.running.attached import Attached
+from reasoning_fix.running.command_line import Given, look_ahead
 from reasoning_fix.running.direct_hosts import DirectHosts
-from reasoning_fix.running.given import Given, look_ahead
 from reasoning_fix.running.masters import Tool
 from reasoning_fix.running.prepared import NotPreparedError, prepare
-from reasoning_fix.running.upstream import Upstream
 from reasoning_fix.running.welcome import Welcome
 
 _FLAGS = ("--upstream", "-h", "--help")

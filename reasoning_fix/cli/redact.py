@@ -20,9 +20,9 @@ from pathlib import Path
 
 from mitmproxy.io import FlowWriter
 
+from reasoning_fix.captures.redacting.flows import redact
+from reasoning_fix.captures.replaying import replay
 from reasoning_fix.cli import UsageError, flow_files
-from reasoning_fix.redacting.flows import redact
-from reasoning_fix.replaying import replay
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,18 +15,16 @@ import argparse
 
 import msgspec
 
-from reasoning_fix import fallback
+from reasoning_fix.captures.replaying import Played, Replay, replay
 from reasoning_fix.cli import flow_files
-from reasoning_fix.fallback import Wishes
-from reasoning_fix.replaying import Played, Replay, replay
+from reasoning_fix.engine import policy
+from reasoning_fix.engine.policy import Wishes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     flow_files.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="the same for scripts, without texts")
-    parser.add_argument(
-        "--fallback", choices=fallback.MODES, help="in place of the options that applied then"
-    )
+    parser.add_argument("--fallback", choices=policy.MODES, help="in place of the options that applied then")
 
 
 def run(arguments: argparse.Namespace) -> int:

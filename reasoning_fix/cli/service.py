@@ -19,10 +19,10 @@ from pathlib import Path
 
 import msgspec
 
-from reasoning_fix import steps
 from reasoning_fix.cli import UsageError
+from reasoning_fix.machine import plan
+from reasoning_fix.machine.plan import StepError
 from reasoning_fix.services import Platform, Program, ServiceError, importable_from_anywhere, this_platform
-from reasoning_fix.steps import StepError
 
 RUNNING, STOPPED, MISSING = 0, 3, 4
 
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.action == "status":
             return _status(platform, arguments.json)
         if not arguments.dry_run:
-            platform.check(steps.run)
+            platform.check(plan.run)
         if arguments.action == "install":
             return _install(platform, _program(arguments.run), arguments.dry_run)
         return _remove(platform, arguments.dry_run)
@@ -67,7 +67,7 @@ def _program(given: str) -> Program:
     if not importable_from_anywhere(python):
         raise UsageError(
             f"{python} finds reasoning-fix only from this folder; install it there first: "
-            f"{steps.shown((str(python), '-m', 'pip', 'install', str(Path(__file__).parents[2])))}"
+            f"{plan.shown((str(python), '-m', 'pip', 'install', str(Path(__file__).parents[2])))}"
         )
     return Program(python, tuple(words))
 
@@ -75,10 +75,10 @@ def _program(given: str) -> Program:
 def _install(platform: Platform, program: Program, dry_run: bool) -> int:
     planned = platform.install(program)
     if dry_run:
-        print(steps.describe(planned))
+        print(plan.describe(planned))
         return 0
-    steps.perform(planned)
-    print(steps.describe(planned, with_content=False))
+    plan.perform(planned)
+    print(plan.describe(planned, with_content=False))
     print(f"\nThe proxy runs now and from every login on, kept by {platform.manager}.")
     print(f"  log:    {platform.logs}")
     print("  state:  reasoning-fix service status    (or http://reasoning.fix/ through the proxy)")
@@ -91,17 +91,17 @@ def _install(platform: Platform, program: Program, dry_run: bool) -> int:
 def _remove(platform: Platform, dry_run: bool) -> int:
     planned = platform.remove()
     if dry_run:
-        print(steps.describe(planned))
+        print(plan.describe(planned))
         return 0
-    steps.perform(planned)
-    print(steps.describe(planned))
+    plan.perform(planned)
+    print(plan.describe(planned))
     print("\nThe service is gone; `reasoning-fix service install` brings it back.")
     print("What still points at the proxy finds none now: `reasoning-fix doctor` names it.")
     return 0
 
 
 def _status(platform: Platform, as_json: bool) -> int:
-    state = platform.state(steps.run)
+    state = platform.state(plan.run)
     code = MISSING if not state.installed else RUNNING if state.running else STOPPED
     if as_json:
         print(json.dumps({**msgspec.structs.asdict(state), "logs": platform.logs}))

@@ -22,10 +22,10 @@ from pathlib import Path
 import msgspec
 
 from reasoning_fix.cli import files
+from reasoning_fix.proxy.stats import book, counts, tables
+from reasoning_fix.proxy.stats.book import Counts
 from reasoning_fix.store import StoreError, retention
 from reasoning_fix.store.retention import Measured
-from reasoning_fix.tally import book, counts, tables
-from reasoning_fix.tally.book import Counts
 
 
 class Row(msgspec.Struct, frozen=True):

@@ -20,11 +20,11 @@ from pathlib import Path
 import msgspec
 import platformdirs
 
-from reasoning_fix import steps, system_proxy
 from reasoning_fix.cli import UsageError
-from reasoning_fix.probing import ask_health
-from reasoning_fix.steps import Delete, Step, StepError, Write
-from reasoning_fix.system_proxy import Desktop, DesktopError, Saved, Settings
+from reasoning_fix.machine import plan, system_proxy
+from reasoning_fix.machine.plan import Delete, Step, StepError, Write
+from reasoning_fix.machine.system_proxy import Desktop, DesktopError, Saved, Settings
+from reasoning_fix.proxy.probing import ask_health
 
 ON, OFF = 0, 3
 
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     saved = system_proxy.load(path)
     try:
         desktop = _desktop(saved)
-        current = desktop.read(steps.run)
+        current = desktop.read(plan.run)
         if arguments.action == "status":
             return _status(desktop, current, arguments)
         if arguments.action == "on":
@@ -105,7 +105,7 @@ def _off(desktop: Desktop, current: Settings, path: Path, arguments: argparse.Na
         return 0
     if _do([*commands, Delete(path)], arguments.dry_run):
         return 0
-    after = desktop.proxies(desktop.read(steps.run))
+    after = desktop.proxies(desktop.read(plan.run))
     if address in after or (saved is not None and saved.address in after):
         print("reasoning-fix: the settings still point at the proxy.", file=sys.stderr)
         return 1
@@ -116,14 +116,14 @@ def _off(desktop: Desktop, current: Settings, path: Path, arguments: argparse.Na
 def _do(planned: list[Step], dry_run: bool) -> bool:
     """Whether it was only to be shown."""
     if dry_run:
-        print(steps.describe(planned))
+        print(plan.describe(planned))
     else:
-        steps.perform(planned)
+        plan.perform(planned)
     return dry_run
 
 
 def _say_what_did_not_take(desktop: Desktop, wanted: Settings) -> None:
-    left = system_proxy.changes_for(desktop.read(steps.run), wanted)
+    left = system_proxy.changes_for(desktop.read(plan.run), wanted)
     for name in left:
         print(f"  {name.replace(chr(9), ' of ')} was not changed (does it need an administrator?).")
 

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from reasoning_fix.diagnosis import Finding, fail, ok, skip
-from reasoning_fix.steps import Done, Run
+from reasoning_fix.machine.plan import Done, Run
 
 KEY_FILE, CERTIFICATE_FILE, BUNDLE_FILE = (
     "mitmproxy-ca.pem",

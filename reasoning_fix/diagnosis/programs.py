@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 
 from reasoning_fix.diagnosis import Finding, fail, ok
-from reasoning_fix.health import Health
-from reasoning_fix.probing import NOTHING
-from reasoning_fix.steps import Run
+from reasoning_fix.machine.plan import Run
+from reasoning_fix.proxy.health import Health
+from reasoning_fix.proxy.probing import NOTHING
 
 # As in pyproject.toml: requires-python, and the range of mitmproxy.
 OLDEST_PYTHON = (3, 12)

@@ -11,7 +11,7 @@ import msgspec
 from cryptography import x509
 
 from reasoning_fix.diagnosis import Finding, fail, ok, skip
-from reasoning_fix.health import Health
+from reasoning_fix.proxy.health import Health
 
 _START = "`reasoning-fix service install` (it stays), or `reasoning-fix run` (in this terminal)"
 _SKEW = datetime.timedelta(minutes=5)

@@ -11,9 +11,9 @@ import json
 
 import msgspec
 
+from reasoning_fix.dialects.turns import Call, Turn
 from reasoning_fix.dialects.values import encoded, joined
 from reasoning_fix.dialects.wire import Answered, AnswerError
-from reasoning_fix.turns import Call, Turn
 
 Raw = msgspec.Raw
 

@@ -23,11 +23,11 @@ from reasoning_fix.dialects.splice import (
     set_members,
     with_history,
 )
+from reasoning_fix.dialects.turns import Call, Other, Turn
+from reasoning_fix.dialects.twins import HALVED, UNLIKE_SCHEMA, loosely, mended
 from reasoning_fix.dialects.values import mended_string, readable_items
 from reasoning_fix.dialects.wire import Change, NotChatError, Request
-from reasoning_fix.providers import Provider
-from reasoning_fix.turns import Call, Other, Turn
-from reasoning_fix.twins import HALVED, UNLIKE_SCHEMA, loosely, mended
+from reasoning_fix.providers.table import Provider
 
 NAME: Final = "chat_completions"
 # Whether a provider looks for reasoning message by message.

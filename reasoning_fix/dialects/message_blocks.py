@@ -8,8 +8,8 @@ from collections.abc import Callable
 import msgspec
 
 from reasoning_fix.dialects import values
+from reasoning_fix.dialects.turns import Call, Turn
 from reasoning_fix.dialects.values import encoded
-from reasoning_fix.turns import Call, Turn
 
 Raw = msgspec.Raw
 THINKING = ("thinking", "redacted_thinking")

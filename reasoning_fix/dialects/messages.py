@@ -25,6 +25,8 @@ from reasoning_fix.dialects.splice import (
     set_members,
     with_history,
 )
+from reasoning_fix.dialects.turns import Other, Turn
+from reasoning_fix.dialects.twins import HALVED, UNLIKE_SCHEMA, mended
 from reasoning_fix.dialects.values import (
     Unreadable,
     encoded,
@@ -37,9 +39,7 @@ from reasoning_fix.dialects.values import (
     string,
 )
 from reasoning_fix.dialects.wire import Change, NotChatError, Request
-from reasoning_fix.providers import Provider
-from reasoning_fix.turns import Other, Turn
-from reasoning_fix.twins import HALVED, UNLIKE_SCHEMA, mended
+from reasoning_fix.providers.table import Provider
 
 Raw = msgspec.Raw
 NAME: Final = "messages"

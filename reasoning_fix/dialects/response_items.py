@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from reasoning_fix.dialects import values
+from reasoning_fix.dialects.turns import Call, Turn
 from reasoning_fix.dialects.values import encoded, opened, string
-from reasoning_fix.turns import Call, Turn
 
 Raw = msgspec.Raw
 # What names an item or says how far it is, and no more: clients drop or change it.

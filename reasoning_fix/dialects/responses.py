@@ -16,6 +16,8 @@ from reasoning_fix.dialects import values
 from reasoning_fix.dialects.response_answers import FIELD, AnswerFolder
 from reasoning_fix.dialects.response_items import Item, layout_of, thoughts, turn_of
 from reasoning_fix.dialects.splice import SpliceError, Written, items, raw_members, set_items, with_history
+from reasoning_fix.dialects.turns import Other
+from reasoning_fix.dialects.twins import HALVED, UNLIKE_SCHEMA, mended
 from reasoning_fix.dialects.values import (
     Unreadable,
     encoded,
@@ -27,10 +29,8 @@ from reasoning_fix.dialects.values import (
     string,
 )
 from reasoning_fix.dialects.wire import Change, KeptByServer, NotChatError, Request
-from reasoning_fix.provider_rows import Summary
-from reasoning_fix.providers import Provider
-from reasoning_fix.turns import Other
-from reasoning_fix.twins import HALVED, UNLIKE_SCHEMA, mended
+from reasoning_fix.providers.rows import Summary
+from reasoning_fix.providers.table import Provider
 
 Raw = msgspec.Raw
 NAME: Final = "responses"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from reasoning_fix.twins import mended, readable
+from reasoning_fix.dialects.twins import mended, readable
 
 _BEFORE_MEMBER = re.compile(rb'[ \t\r\n]*[,{][ \t\r\n]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _BEFORE_ITEM = re.compile(rb"[ \t\r\n]*[,\[][ \t\r\n]*")

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import msgspec
 
 from reasoning_fix.dialects import splice
+from reasoning_fix.dialects.twins import loosely, oddity, readable
 from reasoning_fix.dialects.wire import AnswerError
-from reasoning_fix.twins import loosely, oddity, readable
 
 # About what Python takes for a fragment of a text besides the text, in bytes.
 PER_FRAGMENT = 64

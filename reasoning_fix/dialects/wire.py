@@ -12,9 +12,9 @@ from typing import Protocol
 import msgspec
 
 from reasoning_fix.dialects.splice import Written
-from reasoning_fix.providers import Provider
-from reasoning_fix.turns import Other, Turn
-from reasoning_fix.twins import loosely
+from reasoning_fix.dialects.turns import Other, Turn
+from reasoning_fix.dialects.twins import loosely
+from reasoning_fix.providers.table import Provider
 
 # The changes to one turn: a field's new value, or None where the field is to go.
 type Change = Mapping[str, bytes | None]

@@ -2,7 +2,7 @@
 
 from mitmproxy import connection, http
 
-from reasoning_fix.running.upstream import Upstream
+from reasoning_fix.machine.upstream import Upstream
 
 
 class DirectHosts:

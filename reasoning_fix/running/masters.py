@@ -19,7 +19,7 @@ from mitmproxy.tools.main import run
 from mitmproxy.tools.web.master import WebMaster
 
 from reasoning_fix.addon import addons
-from reasoning_fix.running.given import LISTEN_HOST, LISTEN_PORT
+from reasoning_fix.running.command_line import LISTEN_HOST, LISTEN_PORT
 
 # What a proxy that stays on wants: this machine only; answers that think for an hour; a quiet terminal. With
 # mitmproxy's types, and as defaults proper: `--options`, from which people make a config.yaml, shows them.

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import msgspec
 
-from reasoning_fix import places
-from reasoning_fix.provider_files import ProviderTableError
-from reasoning_fix.providers import Table, load_table
-from reasoning_fix.running.given import Given
-from reasoning_fix.trust import authority
-from reasoning_fix.trust.authority import Authority, AuthorityError
+from reasoning_fix.machine import folders
+from reasoning_fix.machine.trust import authority
+from reasoning_fix.machine.trust.authority import Authority, AuthorityError
+from reasoning_fix.providers.files import ProviderTableError
+from reasoning_fix.providers.table import Table, load_table
+from reasoning_fix.running.command_line import Given
 
 
 class NotPreparedError(Exception):
@@ -32,7 +32,7 @@ def prepare(given: Given, person: Mapping[str, str]) -> Prepared:
     """
     named = given.text("reasoning_providers")
     try:
-        table = load_table(Path(named).expanduser() if named else places.user_providers())
+        table = load_table(Path(named).expanduser() if named else folders.user_providers())
         ca = authority.ensure(given.confdir, table.hosts(), person)
     except (ProviderTableError, AuthorityError) as error:
         raise NotPreparedError(str(error)) from error

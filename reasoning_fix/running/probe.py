@@ -4,9 +4,9 @@ https://reasoning.fix is nobody's; a request for it through any other proxy, or 
 answer with our JSON.
 """
 
-from reasoning_fix.health import Health
-from reasoning_fix.probing import ask_health
-from reasoning_fix.running.given import LISTEN_HOST, Given
+from reasoning_fix.proxy.health import Health
+from reasoning_fix.proxy.probing import ask_health
+from reasoning_fix.running.command_line import LISTEN_HOST, Given
 
 # How a proxy that `exec` starts says that it listens; the port follows.
 READY = "reasoning-fix ready "

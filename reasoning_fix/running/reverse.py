@@ -15,8 +15,8 @@ from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy.mode_specs import ReverseMode
 
-from reasoning_fix.providers import Table
-from reasoning_fix.running.given import LISTEN_PORT
+from reasoning_fix.providers.table import Table
+from reasoning_fix.running.command_line import LISTEN_PORT
 
 # mitmweb's page has the port after the proxy's; `run` and `web` are to give the same base URLs.
 FIRST_PORT_AFTER = 2

@@ -13,11 +13,11 @@ from mitmproxy import ctx
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy.mode_specs import ReverseMode
 
-from reasoning_fix import places
-from reasoning_fix.running.given import LISTEN_PORT
+from reasoning_fix.machine import folders
+from reasoning_fix.machine.trust.authority import Authority
+from reasoning_fix.running.command_line import LISTEN_PORT
 from reasoning_fix.running.prepared import Prepared
 from reasoning_fix.running.reverse import base_urls
-from reasoning_fix.trust.authority import Authority
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def _where(proxy: Door, authority: Authority) -> str:
     """The options by which `exec` and `env` find a proxy that is not where they look by themselves."""
     directory = authority.certificate.parent
     return _port(proxy) + (
-        "" if directory == places.configuration() else f" --confdir {shlex.quote(str(directory))}"
+        "" if directory == folders.configuration() else f" --confdir {shlex.quote(str(directory))}"
     )
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from reasoning_fix.steps import Run, Step
+from reasoning_fix.machine.plan import Run, Step
 
 DESCRIPTION = "reasoning-fix: gives reasoning models back their reasoning"
 # How long the event loop may be silent before the proxy is started again.

@@ -7,8 +7,8 @@ import os
 import plistlib
 from pathlib import Path
 
+from reasoning_fix.machine.plan import Command, Delete, Run, Step, Write
 from reasoning_fix.services import Program, State, supervised
-from reasoning_fix.steps import Command, Delete, Run, Step, Write
 
 _LABEL = "fix.reasoning.proxy"
 

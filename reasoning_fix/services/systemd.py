@@ -6,8 +6,8 @@ Directives: https://www.freedesktop.org/software/systemd/man/latest/systemd.serv
 import os
 from pathlib import Path
 
+from reasoning_fix.machine.plan import Command, Delete, Run, Step, Write
 from reasoning_fix.services import DESCRIPTION, WATCHDOG_SECONDS, Program, ServiceError, State
-from reasoning_fix.steps import Command, Delete, Run, Step, Write
 
 _UNIT = "reasoning-fix.service"
 _SYSTEMCTL = ("systemctl", "--user")

@@ -12,8 +12,8 @@ from xml.sax.saxutils import escape
 
 import platformdirs
 
+from reasoning_fix.machine.plan import Command, Delete, Run, Step, Write
 from reasoning_fix.services import DESCRIPTION, Program, State, supervised
-from reasoning_fix.steps import Command, Delete, Run, Step, Write
 
 _TASK = "reasoning-fix"
 _XML = """\

@@ -4,16 +4,16 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from reasoning_fix.fallback import Wishes
-from reasoning_fix.lessons import Lessons
-from reasoning_fix.providers import load_table
-from reasoning_fix.recording import Exchange, learn
-from reasoning_fix.remembering import Memory
-from reasoning_fix.restoring import Caller, Remembering, Restored, restore
+from reasoning_fix.engine.policy import Wishes
+from reasoning_fix.engine.prefix_cache import Memory
+from reasoning_fix.engine.recording import Exchange, learn
+from reasoning_fix.engine.restoring import Caller, Remembering, Restored, restore
+from reasoning_fix.engine.tap import Tap
+from reasoning_fix.providers.lessons import Lessons
+from reasoning_fix.providers.table import load_table
 from reasoning_fix.store import Store
 from reasoning_fix.store.sealing import Installation
 from reasoning_fix.store.sqlite import open_store
-from reasoning_fix.tapping import Tap
 
 HOST = "api.deepseek.com"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from reasoning_fix.restoring import Restored
+from reasoning_fix.engine.restoring import Restored
 from scripts.benchmark.conversation import Conversation
 from scripts.benchmark.figures import Cost, Figure, costs
 from scripts.benchmark.provider import event, thought

@@ -18,12 +18,12 @@ import zstandard
 from mitmproxy import http
 from mitmproxy.io import FlowWriter
 
-from reasoning_fix import notes
-from reasoning_fix.fallback import Wishes
-from reasoning_fix.provider_rows import Means
-from reasoning_fix.providers import BUILT_IN
-from reasoning_fix.tally.book import Book
-from reasoning_fix.tally.counts import line
+from reasoning_fix.engine.policy import Wishes
+from reasoning_fix.providers.rows import Means
+from reasoning_fix.providers.table import BUILT_IN
+from reasoning_fix.proxy import metadata
+from reasoning_fix.proxy.stats.book import Book
+from reasoning_fix.proxy.stats.counts import line
 from scripts.fuzzing.targets import CODINGS, _flow
 from scripts.fuzzing.worlds import worlds
 
@@ -173,7 +173,7 @@ def _noted() -> list[bytes]:
     found = []
     for world in worlds().values():
         report = world.fresh().restore_body(world.body, world.caller).report
-        written = notes.written(report, world.caller.endpoint, Wishes())
+        written = metadata.written(report, world.caller.endpoint, Wishes())
         found.append(json.dumps(written, default=lambda value: base64.b64encode(value).decode()).encode())
     return found
 
@@ -190,7 +190,9 @@ def _flows() -> list[bytes]:
             flow.request.path = world.scene.path or "/chat/completions"
             flow.request.content = body
             if noted:
-                flow.metadata[notes.KEY] = notes.written(restored.report, world.caller.endpoint, Wishes())
+                flow.metadata[metadata.KEY] = metadata.written(
+                    restored.report, world.caller.endpoint, Wishes()
+                )
             writer.add(flow)
         found.append(file.getvalue())
     return found

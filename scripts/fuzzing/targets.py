@@ -15,28 +15,30 @@ import msgspec
 from mitmproxy import connection, http
 from mitmproxy.proxy.mode_specs import ProxyMode
 
-from reasoning_fix import callers, captures, notes, provider_files, refusals, tapping
-from reasoning_fix.captures import CaptureError
+from reasoning_fix.captures.flow_files import CaptureError, asked, load
 from reasoning_fix.dialects import DIALECTS
 from reasoning_fix.dialects.splice import SpliceError
+from reasoning_fix.dialects.turns import visible
 from reasoning_fix.dialects.wire import NotChatError
-from reasoning_fix.fallback import Wishes
-from reasoning_fix.inspection.requests import Told
-from reasoning_fix.inspection.transcript import Ended, answer_text, request_text
-from reasoning_fix.lessons import Lessons
-from reasoning_fix.on_record import OnRecord
-from reasoning_fix.provider_files import ProviderTableError
-from reasoning_fix.providers import load_table
+from reasoning_fix.engine import tap as tap_room
+from reasoning_fix.engine.originals import undone
+from reasoning_fix.engine.policy import Wishes
+from reasoning_fix.engine.tap import Tap
+from reasoning_fix.providers import files, refusals
+from reasoning_fix.providers.files import ProviderTableError
+from reasoning_fix.providers.lessons import Lessons
+from reasoning_fix.providers.table import load_table
+from reasoning_fix.proxy import callers, metadata
+from reasoning_fix.proxy.inspection.requests import Told
+from reasoning_fix.proxy.inspection.transcript import Ended, answer_text, request_text
+from reasoning_fix.proxy.on_record import OnRecord
+from reasoning_fix.proxy.stats.book import Book
 from reasoning_fix.store import Record
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation, lasting
 from reasoning_fix.streams.coding import CodingError, decoder
 from reasoning_fix.streams.copies import Copy
 from reasoning_fix.streams.events import EventReader, EventTooLong
-from reasoning_fix.tally.book import Book
-from reasoning_fix.tapping import Tap
-from reasoning_fix.turns import visible
-from reasoning_fix.undoing import undone
 from scripts.fuzzing.mutations import Pairs
 from scripts.fuzzing.worlds import World, pieces, worlds
 
@@ -144,7 +146,7 @@ def _recorded(
     assert isinstance(store, MemoryStore)
     known = {record.key for _, record in store.take()}
     said = _Said()
-    was, tapping._say = tapping._say, said
+    was, tap_room._say = tap_room._say, said
     try:
         tap = Tap(exchange, coding, streamed, length, 1000)
         for chunk in chunks:
@@ -154,7 +156,7 @@ def _recorded(
         tap.finish(complete)
         tap.kept(complete)
     finally:
-        tapping._say = was
+        tap_room._say = was
     assert not any("in reasoning-fix" in line for line in said), said
     records = [record for _, record in store.take() if record.key not in known]
     for record in records:
@@ -319,7 +321,7 @@ def provider_table(data: bytes) -> None:
     path = _file("providers.toml", data)
     built_in = load_table()
     try:
-        provider_files.read(path, frozenset(switch.name for switch in built_in.off_switches))
+        files.read(path, frozenset(switch.name for switch in built_in.off_switches))
         load_table(path)
     except ProviderTableError as error:
         assert 1 <= error.line <= data.count(b"\n") + data.count(b"\r") + 1, error
@@ -359,7 +361,7 @@ def flow_notes(data: bytes) -> None:
         given = msgspec.json.decode(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return
-    known = notes.read({notes.KEY: given})
+    known = metadata.read({metadata.KEY: given})
     if known is None:
         return
     assert isinstance(known.altered, bool)
@@ -377,12 +379,12 @@ def flow_files(data: bytes) -> None:
     world = worlds()["chat"]
     scene = world.fresh()
     try:
-        flows = captures.load(path)
+        flows = load(path)
     except CaptureError:
         return
     record = OnRecord(scene.store, scene.installation, scene.lessons, scene.table, Wishes())
     for number, one in enumerate(flows):
-        captures.asked(number, one, scene.table)
+        asked(number, one, scene.table)
         record.explain(one, True)
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from random import Random
 from typing import Any
 
-from reasoning_fix.recording import Exchange, record_answer
+from reasoning_fix.engine.recording import Exchange, record_answer
 from reasoning_fix.store import Record
 from reasoning_fix.store.memory import MemoryStore
 from tests.scenes import Scene, call, tool, turn, user

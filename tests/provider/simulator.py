@@ -1,6 +1,6 @@
 """A strict provider simulator: real TLS on loopback, every provider's hosts, dialects, streams and refusals.
 
-Strategy: one asyncio HTTP/1.1 server in a thread answers for every host of `providers.py`, told by the Host
+Strategy: one asyncio HTTP/1.1 server in a thread answers for every host of `table.py`, told by the Host
 header and the path. A test scripts the answers; the simulator keeps a ledger of every turn it issued and
 judges every assistant turn that comes back. It knows nothing of the proxy.
 """

@@ -1,0 +1,199 @@
+"""A history laid out: its turns in their contexts, what each was recognised as so far, and the candidates.
+
+It knows where turns stand and which records there are for them, not which of these are meant.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import msgspec
+
+from reasoning_fix.dialects.turns import NONE, Fingerprints, History, Slot
+from reasoning_fix.engine.matching.verdicts import (
+    Contradiction,
+    Conversation,
+    Last,
+    Lookup,
+    Observer,
+    Verdict,
+)
+from reasoning_fix.store import Record
+
+# A recorded thought must be longer than this (characters) to be evidence where it stands in a text.
+LONG_THOUGHT = 40
+# Longer texts are not searched for one, nor more than so many of their last lines taken for the visible rest.
+_LONGEST_WITH_THOUGHT = 64 * 1024
+_RESTS = 12
+
+
+class Board:
+    """With `last` given, it is the first slot; it is settled, and only its neighbours look at it."""
+
+    def __init__(
+        self,
+        history: History,
+        marks: Fingerprints,
+        lookup: Lookup,
+        conversation: Conversation,
+        last: Last | None,
+        observer: Observer | None,
+    ) -> None:
+        self.observer = observer
+        self.history = history
+        self.last = last
+        self.slots = history.slots if last is None else [_stand_in(last), *history.slots]
+        self.marks = marks
+        self.lookup = lookup
+        self.conversation = conversation
+        self.verdicts: list[Verdict | None] = [None] * len(self.slots)
+        self.contexts: list[bytes] = [NONE] * len(self.slots)
+        # Contexts and places as the client sent the history; they hold until a turn heals.
+        self.sent_contexts: list[bytes] = []
+        self.sent_places: list[bytes] = []
+        self.tied: set[int] = set()
+        self.asked: set[bytes] = set()
+        # Fingerprints of ids with their punctuation, as older records have them, and what they are today.
+        self.older_ids: dict[bytes, bytes] = {}
+        self.used: set[bytes] = set()
+        self.pool: dict[bytes, Record] = {}
+        self.by_place: dict[bytes, list[Record]] = defaultdict(list)
+        self.by_context: dict[bytes, list[Record]] = defaultdict(list)
+        self.by_turn: dict[bytes, list[Record]] = defaultdict(list)
+        self.by_call: dict[tuple[bytes, bytes], list[Record]] = defaultdict(list)
+
+    def settle_last(self, last: Last) -> None:
+        self.verdicts[0] = Verdict((last.record,), last.evidence)
+
+    def lay_out(self) -> list[bytes]:
+        """The places of all turns by the contexts as the client sent them, pieces of a turn joined too."""
+        joined = []
+        context = previous = NONE
+        for position, slot in enumerate(self.slots):
+            if self.last is not None and position == 0:
+                context = self.last.context
+            else:
+                context = self.marks.context(context, previous, slot.gap)
+            self.sent_contexts.append(context)
+            self.sent_places.append(self.marks.place(context, slot.turn))
+            if len(run := self.run(position)) > 1:
+                joined.append(self.marks.place(context, self.joined(run)))
+            previous = slot.turn
+        return self.sent_places[0 if self.last is None else 1 :] + joined
+
+    def place(self, position: int) -> bytes:
+        """The place of a slot in its context as it is known now."""
+        context = self.contexts[position]
+        if context == self.sent_contexts[position]:
+            return self.sent_places[position]
+        return self.marks.place(context, self.slots[position].turn)
+
+    def run(self, position: int) -> range:
+        """The assistant messages that follow one another without anything said in between."""
+        if position and not self.slots[position].gap:
+            return range(0)
+        end = position + 1
+        while end < len(self.slots) and not self.slots[end].gap:
+            end += 1
+        return range(position, end)
+
+    def joined(self, run: range) -> bytes:
+        text = "".join(self.slots[position].text for position in run).strip()
+        return self.marks.turn(text, tuple(c for position in run for _, c in self.slots[position].calls))
+
+    def add(self, records: Iterable[Record]) -> None:
+        for record in records:
+            if record.key in self.pool:
+                continue
+            if self.older_ids and any(call_id in self.older_ids for call_id, _ in record.calls):
+                record = self._as_today(record)
+            if self.last is not None and self.last.used(record.key):
+                raise Contradiction
+            self.pool[record.key] = record
+            self.by_place[record.place].append(record)
+            self.by_context[record.context].append(record)
+            self.by_turn[record.turn].append(record)
+            for pair in record.calls:
+                self.by_call[pair].append(record)
+
+    def look_for(self, ids: Iterable[str]) -> set[bytes]:
+        """The fingerprints by which calls with these ids are looked up, in records of any age."""
+        found = set()
+        for call_id in ids:
+            today, older = self.marks.id(call_id), self.marks.spelled_id(call_id)
+            found |= {today, older}
+            if older != today:
+                self.older_ids[older] = today
+        return found
+
+    def _as_today(self, record: Record) -> Record:
+        calls = tuple((self.older_ids.get(call_id, call_id), call) for call_id, call in record.calls)
+        return msgspec.structs.replace(record, calls=calls)
+
+    def said_by(self, slot: Slot) -> list[bytes]:
+        """The fingerprints that a slot's turn may have: as it came, and without a thought before its text."""
+        calls = tuple(call for _, call in slot.calls)
+        return [slot.turn, *(self.marks.turn(rest, calls) for rest in _rests(slot.text))]
+
+    def settle(self, position: int, verdict: Verdict) -> None:
+        self.verdicts[position] = verdict
+        self.used.update(record.key for record in verdict.records)
+
+    def settle_context(self, position: int) -> None:
+        slot = self.slots[position]
+        if position == 0:
+            self.contexts[0] = self.sent_contexts[0]
+            return
+        verdict = self.verdicts[position - 1]
+        if not slot.gap and verdict is not None and self._shares(position, verdict):
+            self.contexts[position] = self.contexts[position - 1]
+            return
+        before, turn = self.contexts[position - 1], self.turn_of(position - 1)
+        if before == self.sent_contexts[position - 1] and turn == self.slots[position - 1].turn:
+            self.contexts[position] = self.sent_contexts[position]
+        else:
+            self.contexts[position] = self.marks.context(before, turn, slot.gap)
+
+    def _shares(self, position: int, before: Verdict) -> bool:
+        mine = self.verdicts[position]
+        return mine is not None and mine.records == before.records
+
+    def turn_of(self, position: int) -> bytes:
+        verdict = self.verdicts[position]
+        return verdict.records[-1].turn if verdict else self.slots[position].turn
+
+    def context_after(self) -> bytes:
+        if not self.slots:
+            return self.marks.context(NONE, NONE, self.history.tail)
+        last = len(self.slots) - 1
+        return self.marks.context(self.contexts[last], self.turn_of(last), self.history.tail)
+
+    def record(self, position: int) -> Record | None:
+        if 0 <= position < len(self.slots) and (verdict := self.verdicts[position]):
+            return verdict.records[-1]
+        return None
+
+
+def _rests(text: str) -> list[str]:
+    """What may be left of a text without a thought that a client put before it: its last lines, or none."""
+    if not LONG_THOUGHT < len(text) <= _LONGEST_WITH_THOUGHT:
+        return []
+    rests, end = [""], len(text)
+    while len(rests) < _RESTS and (end := text.rfind("\n", 0, end)) > 0:
+        if (rest := text[end:].strip()) and rest != rests[-1]:
+            rests.append(rest)
+    return rests
+
+
+def _stand_in(last: Last) -> Slot:
+    return Slot(
+        index=-1,
+        turn=last.turn,
+        text="",
+        calls=(),
+        ids=(),
+        gap=(),
+        before=NONE,
+        before_weight=0,
+        weight=0,
+        counted_ids=False,
+    )

@@ -1,0 +1,190 @@
+"""What to do for a turn that nobody recorded, and when to turn thinking off: by rule, lesson and wish.
+
+The rules are rows of providers.toml with their sources, the lessons are what refusals taught (lessons.py),
+the wishes are the person's options. This file only weighs them; it knows no wire format but for the
+parameters of a request, which all share.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from reasoning_fix.dialects.splice import set_members
+from reasoning_fix.dialects.wire import parameter
+from reasoning_fix.providers.lessons import TURN_OFF, Lesson
+from reasoning_fix.providers.rows import Endpoint, OffSwitch, Required, Rule
+from reasoning_fix.providers.table import TURN, Table
+
+AUTO = "auto"
+DISABLE = "disable-thinking"
+NOTHING = "none"
+MODES = (AUTO, DISABLE, NOTHING)
+
+type Settings = dict[str, bytes | None]
+
+
+class Wishes(msgspec.Struct, frozen=True):
+    """What the person asked for: the mode for turns not on record, models (a regular expression, "" for
+    none) whose thinking is turned off on every request, and whether reasoning is asked for apart."""
+
+    mode: str = AUTO
+    disable: str = ""
+    split: bool = False
+
+
+class Policy(msgspec.Struct):
+    """How one request is treated.
+
+    `off` turns thinking off, `heeded` are the switches that do where the request has one. `is_refused`:
+    reasoning is never sent. `forbidden` are fields never sent, and with a dot members of their items;
+    `dropped` are parameters left out. `strict`: only reasoning that the provider can read counts as such.
+    Of what is put back, the parts in `without` are left out, or all of it (`puts_nothing_back`).
+    `only_demanded`: what is not demanded is left out. `padded`: thoughts have white space at their ends.
+    """
+
+    rule: Rule
+    off: OffSwitch | None
+    heeded: tuple[OffSwitch, ...]
+    required: Required
+    placeholder: str | None
+    known_empty: str | None
+    refuses: tuple[str, ...]
+    is_refused: bool
+    strict: bool = False
+    forbidden: frozenset[str] = frozenset()
+    dropped: tuple[str, ...] = ()
+    without: frozenset[str] = frozenset()
+    puts_nothing_back: bool = False
+    only_demanded: bool = False
+    padded: bool = False
+    refuses_forced_tools: bool = False
+    must_turn_off: bool = False
+
+    def demands(self, has_calls: bool, has_tools: bool) -> bool:
+        """Whether a turn without reasoning is refused; `has_tools`: the request carries tools."""
+        match self.required:
+            case "tool_calls":
+                return has_calls
+            case "with_tools":
+                return has_tools
+            case "always":
+                return True
+            case _:
+                return False
+
+    def accepts(self, texts: Sequence[str] | None) -> bool:
+        """Whether the blank or placeholder that a client sent may stay; None: it sent nothing."""
+        if texts is None or not texts:
+            return False
+        return not self.strict and not any(text in self.refuses for text in texts)
+
+
+def policy(table: Table, endpoint: Endpoint, rule: Rule, wishes: Wishes, lessons: Sequence[Lesson]) -> Policy:
+    """The rule of a model, as lessons amend it. What the person set themselves is not amended."""
+    found = Policy(
+        rule=rule,
+        off=table.off_switch(endpoint, rule),
+        heeded=table.heeded(endpoint, rule),
+        required=rule.required,
+        placeholder=rule.placeholder,
+        known_empty=rule.known_empty,
+        refuses=rule.refuses,
+        is_refused=rule.forbidden,
+    )
+    is_own = rule in table.user_rules
+    for lesson in lessons:
+        match lesson.means:
+            case "always_thinks":
+                found.off, found.heeded = None, ()
+            case "ignores_switch":
+                found.heeded = tuple(switch for switch in found.heeded if switch.name != lesson.detail)
+                if found.off is not None and found.off.name == lesson.detail:
+                    found.off = None
+            case "parameter":
+                found.dropped += (lesson.detail,)
+            case "tool_choice":
+                found.refuses_forced_tools = True
+            case "forbidden" if not is_own:
+                found.forbidden |= {lesson.detail}
+            case "signature" | "item_id" | "sealed":
+                found.without |= {lesson.means}
+            case "block":
+                found.puts_nothing_back = True
+            case "too_long":
+                found.only_demanded = True
+            case "padded":
+                found.padded = True
+            case "missing" if lesson.detail == TURN_OFF:
+                found.must_turn_off = True
+            case "missing" if not is_own:
+                found.strict, found.is_refused = True, False
+                if wishes.mode != NOTHING:
+                    found.required = "always"
+                    found.placeholder = found.known_empty = lesson.detail
+            case _:
+                pass
+    return found
+
+
+def filled_in(text: str, mark: bytes) -> str:
+    """A placeholder for the turn with this fingerprint: the same turn always gets the same words."""
+    return text.replace(TURN, mark[:4].hex())
+
+
+def off_by(found: Policy, parameters: Mapping[str, msgspec.Raw]) -> OffSwitch | None:
+    """The switch by which a request turns thinking off itself; None where thinking is on.
+
+    A switch of another host, one that this model was seen to ignore, and any switch of a model that always
+    thinks turn nothing off.
+    """
+    for switch in found.heeded:
+        if parameter(parameters, switch.path) == switch.value:
+            return switch
+    return None
+
+
+def ignored(table: Table, lessons: Sequence[Lesson], parameters: Mapping[str, msgspec.Raw]) -> bool:
+    """Whether a request has a switch that its model was seen to ignore."""
+    names = {lesson.detail for lesson in lessons if lesson.means == "ignores_switch"}
+    return bool(names) and any(
+        parameter(parameters, switch.path) == switch.value
+        for switch in table.off_switches
+        if switch.name in names
+    )
+
+
+def is_to_be_off(wishes: Wishes, model: str) -> bool:
+    """Whether the person wants thinking turned off for this model, whatever the request says."""
+    return bool(wishes.disable) and re.search(wishes.disable, model, re.IGNORECASE) is not None
+
+
+def turned_off(switch: OffSwitch, parameters: Mapping[str, msgspec.Raw]) -> Settings:
+    """The members to set so that thinking is off, and those to leave out since they contradict it."""
+    settings: Settings = {}
+    for name in switch.clears:
+        top, _, inner = name.partition(".")
+        if parameter(parameters, tuple(name.split("."))) is not None:
+            settings[top] = set_members(bytes(parameters[top]), {inner: None}) if inner else None
+    value = msgspec.json.encode(switch.value)
+    for key in reversed(switch.path[1:]):
+        value = b"{%b:%b}" % (msgspec.json.encode(key), value)
+    top = switch.path[0]
+    before = bytes(parameters.get(top, b""))
+    if switch.joins and before[:1] == b"{" and len(switch.path) == 2:
+        value = set_members(before, {switch.path[1]: msgspec.json.encode(switch.value)})
+    if parameter(parameters, switch.path) != switch.value:
+        settings[top] = value
+    return settings
+
+
+def conflicts(found: Policy, parameters: Mapping[str, msgspec.Raw]) -> Settings:
+    """Parameters that this host refuses beside thinking, as refusals taught."""
+    return {name: None for name in found.dropped if name in parameters}
+
+
+def forces_a_tool(parameters: Mapping[str, msgspec.Raw]) -> bool:
+    """Whether a request demands a tool call, by name or not."""
+    choice = parameter(parameters, ("tool_choice",))
+    kind = choice.get("type") if isinstance(choice, dict) else choice
+    return kind not in (None, "auto", "none")

@@ -1,0 +1,235 @@
+"""Reading a provider table file, and saying where it is wrong.
+
+Structs take the shape (rows.py), `_faults` the rest: patterns, hosts, contradictions. Every fault
+names the file, the line, the key, what was found and what is allowed.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+
+from reasoning_fix.providers.rows import (
+    Dialect,
+    Endpoint,
+    File,
+    Means,
+    NullContent,
+    OffSwitch,
+    PlaceholderWords,
+    ProviderRow,
+    ReasoningField,
+    Refusal,
+    Required,
+    Rule,
+    Summary,
+    Thinks,
+    Writes,
+)
+
+# The way to a value in a table file: keys and positions, outermost first.
+type Where = tuple[str | int, ...]
+
+
+class ProviderTableError(ValueError):
+    """A table file is wrong: `file`, `line` (from 1), `key` ("" for a syntax error) and the reason."""
+
+    def __init__(self, file: Path, line: int, key: str, reason: str) -> None:
+        super().__init__(f"{file}, line {line}: {key + ': ' if key else ''}{reason}")
+        self.file, self.line, self.key, self.reason = file, line, key, reason
+
+
+def normal(host: str) -> str:
+    """A host name as it is compared."""
+    return host.strip().lower().removesuffix(".")
+
+
+_HOST = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f]*:[0-9a-f:.]*")
+_HEADER = re.compile(r"\s*(\[\[?)\s*([\w.\"' -]+?)\s*\]\]?\s*(?:#.*)?")
+_ROWS: dict[tuple[str, ...], type[msgspec.Struct]] = {
+    (): File,
+    ("off",): OffSwitch,
+    ("words",): PlaceholderWords,
+    ("refusal",): Refusal,
+    ("family",): Rule,
+    ("provider",): ProviderRow,
+    ("provider", "endpoint"): Endpoint,
+    ("provider", "rule"): Rule,
+}
+_WORDS: dict[str, tuple[str, ...]] = {
+    "required": get_args(Required.__value__),
+    "thinks": get_args(Thinks.__value__),
+    "dialect": get_args(Dialect.__value__),
+    "dialects": get_args(Dialect.__value__),
+    "means": get_args(Means.__value__),
+    "reads": get_args(ReasoningField.__value__),
+    "writes": get_args(Writes.__value__),
+    "null_content": get_args(NullContent.__value__),
+    "summary": get_args(Summary.__value__),
+}
+
+
+def read(path: Path, switches: frozenset[str]) -> File:
+    """Read and check one file; `switches` are the names of off switches that another file has."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ProviderTableError(path, 1, "", f"cannot be read: {error.strerror or error}") from error
+    try:
+        text = raw.decode("utf-8-sig")
+        file = msgspec.convert(document := tomllib.loads(text), File)
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ProviderTableError(path, line, "", "expected UTF-8 text, found other bytes") from error
+    except tomllib.TOMLDecodeError as error:
+        at = re.search(r"at line (\d+)", str(error))
+        line = int(at[1]) if at else text.rstrip("\n").count("\n") + 1
+        raise ProviderTableError(path, line, "", f"not valid TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        where, reason = _explain(str(error), document)
+        raise ProviderTableError(path, _line(text, where), _spell(where), reason) from error
+    for where, reason in _faults(file, switches):
+        raise ProviderTableError(path, _line(text, where), _spell(where), reason)
+    return file
+
+
+def _explain(message: str, document: dict[str, object]) -> tuple[Where, str]:
+    """msgspec's message -> the way to the faulty value, and the reason in words a person can act on."""
+    reason, _, at = message.partition(" - at `$")
+    where: Where = tuple(
+        key if key else int(index) for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", at.removesuffix("`"))
+    )
+    columns = tuple(step for step in where if isinstance(step, str))
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", reason, re.DOTALL):
+        allowed = ", ".join(_ROWS[columns].__struct_fields__)
+        return (*where, unknown[1]), f"unknown key; allowed here: {allowed}"
+    if missing := re.fullmatch(r"Object missing required field `(.*)`", reason):
+        return (*where, missing[1]), "missing, and it has no default"
+    found = _value(document, where)
+    if columns and (words := _WORDS.get(columns[-1])):
+        return where, f"found {found!r}; allowed: {', '.join(words)}"
+    return where, f"{reason}, found {found!r}" if isinstance(found, str | int | float) else reason
+
+
+def _value(document: object, where: Where) -> object:
+    for step in where:
+        if isinstance(document, dict):
+            document = document.get(step)
+        elif isinstance(document, list) and isinstance(step, int):
+            document = document[step]
+    return document
+
+
+def _faults(file: File, switches: frozenset[str]) -> Iterator[tuple[Where, str]]:
+    """What types cannot say: patterns, hosts, names, and rows that contradict themselves."""
+    switches |= {switch.name for switch in file.off}
+    for i, switch in enumerate(file.off):
+        if not switch.path:
+            yield ("off", i, "path"), "found an empty list; expected the keys that lead to the switch"
+    for i, refusal in enumerate(file.refusal):
+        yield from _pattern_faults(("refusal", i, "text"), refusal.text)
+    for i, rule in enumerate(file.family):
+        yield from _rule_faults(("family", i), rule, switches)
+    names: set[str] = set()
+    hosts: dict[str, str] = {}
+    for i, row in enumerate(file.provider):
+        here = ("provider", i)
+        if not row.name.strip() or row.name in names:
+            yield (*here, "name"), f"found {row.name!r}; expected a name no other provider here has"
+        names.add(row.name)
+        if not row.hosts:
+            yield (*here, "hosts"), "found an empty list; expected at least one host"
+        for host in map(normal, row.hosts):
+            if not _HOST.fullmatch(host):
+                allowed = "a host name like api.example.com or *.example.com, without scheme, port or path"
+                yield (*here, "hosts"), f"found {host!r}; expected {allowed}"
+            if host in hosts:
+                yield (*here, "hosts"), f"found {host!r}, which provider {hosts[host]!r} here has already"
+            hosts[host] = row.name
+        for host in row.snapshot_hosts:
+            if normal(host) not in map(normal, row.hosts):
+                allowed = ", ".join(row.hosts)
+                yield (*here, "snapshot_hosts"), f"found {host!r}; allowed: the provider's hosts ({allowed})"
+        for j, endpoint in enumerate(row.endpoint):
+            yield from _pattern_faults((*here, "endpoint", j, "path"), endpoint.path)
+            yield from _switch_faults((*here, "endpoint", j, "off"), endpoint.off, switches)
+            for name in endpoint.also_off:
+                yield from _switch_faults((*here, "endpoint", j, "also_off"), name, switches)
+        for base in row.bases:
+            if not re.fullmatch(r"|/.*[^/]", base):
+                yield (*here, "bases"), f"found {base!r}; expected a path like /api/v1, or an empty one"
+        for j, rule in enumerate(row.rule):
+            yield from _rule_faults((*here, "rule", j), rule, switches)
+
+
+def _switch_faults(where: Where, name: str, switches: frozenset[str]) -> Iterator[tuple[Where, str]]:
+    if name and name not in switches:
+        allowed = ", ".join(sorted(filter(None, switches)))
+        yield where, f"found {name!r}; expected the name of a row of `off` ({allowed}), or nothing"
+
+
+def _rule_faults(here: Where, rule: Rule, switches: frozenset[str]) -> Iterator[tuple[Where, str]]:
+    yield from _pattern_faults((*here, "models"), rule.models)
+    yield from _switch_faults((*here, "off"), rule.off or "", switches)
+    if rule.thinks == "no" or rule.forbidden:
+        because = "forbidden = true" if rule.forbidden else 'thinks = "no"'
+        if rule.required != "never":
+            yield (*here, "required"), f"found {rule.required!r}; only 'never' goes with {because}"
+        for key, text in (("placeholder", rule.placeholder), ("known_empty", rule.known_empty)):
+            if text is not None:
+                yield (*here, key), f"found {text!r}; a row with {because} has none"
+    for key, text in (("placeholder", rule.placeholder), ("known_empty", rule.known_empty)):
+        if text is not None and text in rule.refuses:
+            yield (*here, key), f"found {text!r}, which this row's `refuses` says is refused"
+
+
+def _pattern_faults(where: Where, pattern: str) -> Iterator[tuple[Where, str]]:
+    try:
+        re.compile(pattern, re.IGNORECASE)
+    except (re.error, OverflowError, RecursionError) as error:
+        yield where, f"found {pattern!r}; expected a regular expression ({error})"
+
+
+def _spell(where: Where) -> str:
+    """("provider", 0, "reads", 1) -> provider[0].reads[1]"""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in where).removeprefix(".")
+
+
+def _line(text: str, where: Where) -> int:
+    """The line of the key that `where` leads to; else of its table's header, or that of a table around it.
+
+    TOML readers keep no positions, so this counts headers: good for files laid out as the built-in one is,
+    and never further off than the nearest header it can find.
+    """
+    best, depth = 1, 0
+    table: Where = ()
+    counts: dict[Where, int] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if header := _HEADER.fullmatch(line):
+            table = _enter(header[2], header[1] == "[[", counts)
+            if table[: len(where)] == where:
+                return number
+        if where[: len(table)] != table:
+            continue
+        if header and len(table) > depth:
+            best, depth = number, len(table)
+        key = next((step for step in where[len(table) :] if isinstance(step, str)), None)
+        if key is not None and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[.=]", line):
+            return number
+    return best
+
+
+def _enter(name: str, array: bool, counts: dict[Where, int]) -> Where:
+    """The way to the table that a header opens: [[provider]], then [[provider.rule]] -> provider 0 rule 0."""
+    table: Where = ()
+    steps = [step.strip(" \"'") for step in name.split(".")]
+    for position, step in enumerate(steps):
+        table = (*table, step)
+        if array and position == len(steps) - 1:
+            counts[table] = counts.get(table, -1) + 1
+        if table in counts:
+            table = (*table, counts[table])
+    return table

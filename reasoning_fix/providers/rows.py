@@ -1,0 +1,140 @@
+"""The shape of a provider table file: a struct per kind of row; providers.toml describes the columns.
+
+Values only: what they mean is asked in table.py, and whether they make sense in files.py.
+"""
+
+from typing import Literal, get_args
+
+import msgspec
+
+type Required = Literal["never", "tool_calls", "with_tools", "always"]
+type ReasoningField = Literal["reasoning_content", "reasoning", "reasoning_details"]
+type Writes = Literal["as_received", "first"]
+type Dialect = Literal["chat_completions", "messages", "responses"]
+type NullContent = Literal["allowed", "with_calls", "never"]
+type Summary = Literal["as_received", "always", "never"]
+type Thinks = Literal["yes", "no"]
+type Means = Literal[
+    "missing",
+    "forbidden",
+    "parameter",
+    "tool_choice",
+    "always_thinks",
+    "too_long",
+    "signature",
+    "item_id",
+    "sealed",
+    "block",
+]
+
+# The fields of an assistant message that carry reasoning on the chat completions wire.
+CHAT_REASONING_FIELDS: tuple[str, ...] = get_args(ReasoningField.__value__)
+
+
+class OffSwitch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A request whose value at `path` (keys, outermost first) is `value` turns thinking off.
+
+    `name` is what endpoints and rules call it; `clears` the parameters that contradict it; with `joins` the
+    other keys beside the value stay.
+    """
+
+    path: tuple[str, ...]
+    value: str | bool
+    name: str = ""
+    clears: tuple[str, ...] = ()
+    joins: bool = False
+    source: str = ""
+
+
+class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A text by which a provider refuses a request, and what it means.
+
+    `text` is a regular expression, in any case; its group `field` names the reasoning field that is not
+    allowed, `member` a member of its items that is not, its group `parameter` the parameter.
+    """
+
+    means: Means
+    text: str
+    source: str = ""
+
+
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What models whose name contains `models` want back; the columns are described in providers.toml."""
+
+    name: str = ""
+    models: str = ""
+    dialects: tuple[Dialect, ...] = ()
+    required: Required = "never"
+    placeholder: str | None = None
+    known_empty: str | None = None
+    refuses: tuple[str, ...] = ()
+    thinks: Thinks = "yes"
+    forbidden: bool = False
+    off: str | None = None
+    source: str = ""
+
+
+class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Paths (a regular expression for the whole path, without query) that speak one dialect.
+
+    `off` names the switch that turns thinking off there, unless a rule names another one; `also_off` names
+    other switches that are heeded there. `split` is the parameter that asks for reasoning apart from the
+    content; `forbidden`: reasoning of all models is refused.
+    """
+
+    path: str = ".*/chat/completions"
+    dialect: Dialect = "chat_completions"
+    off: str = ""
+    also_off: tuple[str, ...] = ()
+    split: str = ""
+    forbidden: bool = False
+    source: str = ""
+
+
+class ProviderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One provider as a file names it; `bases` are the paths of its SDKs' base URLs, the usual one first."""
+
+    name: str
+    hosts: tuple[str, ...]
+    title: str = ""
+    snapshot_hosts: tuple[str, ...] = ()
+    endpoint: tuple[Endpoint, ...] = (
+        # A server of one's own: a chat template knows these, https://github.com/vllm-project/vllm/issues/54744
+        Endpoint(also_off=("template_enable_thinking", "template_thinking", "enable_thinking")),
+        Endpoint(".*/v1/messages", "messages", also_off=("thinking",)),
+        Endpoint(".*/responses", "responses", also_off=("effort",)),
+    )
+    bases: tuple[str, ...] = ()
+    reads: tuple[ReasoningField, ...] = get_args(ReasoningField.__value__)
+    writes: Writes = "as_received"
+    details_without: tuple[str, ...] = ()
+    null_content: NullContent = "allowed"
+    summary: Summary = "as_received"
+    rule: tuple[Rule, ...] = ()
+    maker: bool = False
+    source: str = ""
+
+
+class PlaceholderWords(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=True):
+    """Words, lower case, of which placeholders of other tools are made; see placeholders.py."""
+
+    thoughts: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    negations: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    earlier: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = ()
+    between: tuple[str, ...] = ()
+
+
+class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A whole file. `stand_in` is the placeholder with words; {turn} in it differs from turn to turn."""
+
+    placeholders: tuple[str, ...] = ()
+    words: PlaceholderWords = PlaceholderWords()
+    stand_in: str = ""
+    off: tuple[OffSwitch, ...] = ()
+    refusal: tuple[Refusal, ...] = ()
+    family: tuple[Rule, ...] = ()
+    provider: tuple[ProviderRow, ...] = ()

@@ -1,0 +1,275 @@
+"""The provider table: which hosts are ours, which paths are chat requests, what each model wants back.
+
+Strategy: facts are rows of `providers.toml` (and of the user's own file, same format), read and checked by
+files.py; this file answers questions. Host lookups are O(1) for exact hosts and O(labels) for
+wildcards; rules are remembered per provider and model. It knows no request, no mitmproxy and no store.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from reasoning_fix.providers.files import normal, read
+from reasoning_fix.providers.placeholders import LONGEST, is_mark, says_nothing
+from reasoning_fix.providers.rows import (
+    Dialect,
+    Endpoint,
+    File,
+    NullContent,
+    OffSwitch,
+    PlaceholderWords,
+    ProviderRow,
+    ReasoningField,
+    Refusal,
+    Rule,
+    Summary,
+    Writes,
+)
+
+BUILT_IN = Path(__file__).with_name("providers.toml")
+# A model's name comes from the request body; what is longer is no name, and is not worth remembering.
+LONGEST_MODEL_NAME = 200
+# In a placeholder this stands for a few hexadecimal digits that differ from turn to turn.
+TURN = "{turn}"
+_LONGEST_TURN = 64
+_DIGITS = re.compile(rf"[0-9a-f]{{1,{_LONGEST_TURN}}}")
+NEUTRAL = Rule(name="unknown")
+
+
+class Provider(msgspec.Struct, frozen=True, eq=False):
+    """One provider and its hosts; `rules` are its own rules followed by the families.
+
+    A `maker` serves its own models, which may all see each other's reasoning; on other hosts a model sees
+    only that of its own family.
+    """
+
+    name: str
+    title: str
+    hosts: tuple[str, ...]
+    snapshot_hosts: tuple[str, ...]
+    endpoints: tuple[Endpoint, ...]
+    bases: tuple[str, ...]
+    reads: tuple[ReasoningField, ...]
+    writes: Writes
+    rules: tuple[Rule, ...]
+    source: str
+    maker: bool = False
+    null_content: NullContent = "allowed"
+    details_without: tuple[str, ...] = ()
+    summary: Summary = "as_received"
+
+    def snapshots(self, host: str) -> bool:
+        """Whether a stream fragment from this host may repeat all that came before it."""
+        return any(pattern in self.snapshot_hosts for pattern in _patterns(host))
+
+    def rule(self, model: str, dialect: Dialect = "chat_completions") -> Rule:
+        """The rule for this model; a neutral one (`never`, nothing forbidden) when no row knows it."""
+        return _rule(self, model, dialect) if len(model) <= LONGEST_MODEL_NAME else NEUTRAL
+
+    def rule_at(self, endpoint: Endpoint, model: str) -> Rule:
+        """The rule for this model at this endpoint, which may refuse what the model takes elsewhere."""
+        rule = self.rule(model, endpoint.dialect)
+        return _forbidding(rule) if endpoint.forbidden else rule
+
+    def family(self, model: str) -> str:
+        """What a model belongs to: a maker's are all one; elsewhere by the rule that knows it or its name."""
+        if self.maker:
+            return self.name
+        known = self.rule(model).name.partition("-")[0]
+        if known and known != NEUTRAL.name:
+            return known
+        head = re.match(r"[a-z]+", model.lower().rpartition("/")[2])
+        return head[0] if head else model
+
+
+@lru_cache(maxsize=1024)  # bounded: model names come from outside
+def _rule(provider: Provider, model: str, dialect: Dialect) -> Rule:
+    for rule in provider.rules:
+        if (not rule.dialects or dialect in rule.dialects) and re.search(rule.models, model, re.IGNORECASE):
+            return rule
+    return NEUTRAL
+
+
+@lru_cache(maxsize=256)
+def _forbidding(rule: Rule) -> Rule:
+    none: dict[str, Any] = {"required": "never", "placeholder": None, "known_empty": None, "forbidden": True}
+    return msgspec.structs.replace(rule, **none)
+
+
+class Table(msgspec.Struct, frozen=True, eq=False):
+    """All providers. `by_host` holds exact hosts and wildcards ("*.example.com") side by side.
+
+    No placeholder is longer than `longest` characters.
+    """
+
+    placeholders: frozenset[str]
+    words: PlaceholderWords
+    longest: int
+    stand_in: str
+    off_switches: tuple[OffSwitch, ...]
+    refusals: tuple[Refusal, ...]
+    by_host: dict[str, Provider]
+    user_rules: frozenset[Rule] = frozenset()
+
+    def provider(self, host: str) -> Provider | None:
+        """The provider of a host, exact rows before wildcards, longer wildcards before shorter ones.
+
+        Case, a trailing dot and a port do not matter. None: not ours, leave the connection alone.
+        """
+        for pattern in _patterns(host):
+            if (found := self.by_host.get(pattern)) is not None:
+                return found
+        return None
+
+    def endpoint(self, provider: Provider, method: str, path: str) -> Endpoint | None:
+        """The endpoint of a request, or None when it is no chat request; `path` may carry a query."""
+        if method.upper() != "POST":
+            return None
+        path = path.partition("?")[0].partition("#")[0].removesuffix("/")
+        for endpoint in provider.endpoints:
+            if re.fullmatch(endpoint.path, path):
+                return endpoint
+        return None
+
+    def off_switch(self, endpoint: Endpoint, rule: Rule) -> OffSwitch | None:
+        """How thinking is turned off for this request; None where it cannot be, or nobody knows how."""
+        name = endpoint.off if rule.off is None else rule.off
+        return next((switch for switch in self.off_switches if name and switch.name == name), None)
+
+    def heeded(self, endpoint: Endpoint, rule: Rule) -> tuple[OffSwitch, ...]:
+        """The switches that turn thinking off for this request, as far as is known: none where none does.
+
+        A switch without a name is a person's own, and is heeded everywhere.
+        """
+        if rule.off == "":
+            return ()
+        names = {endpoint.off if rule.off is None else rule.off, *endpoint.also_off, ""}
+        return tuple(switch for switch in self.off_switches if switch.name in names)
+
+    def is_placeholder(self, text: str) -> bool:
+        """Whether this text only stands in for reasoning: blank, a known placeholder, or one of the kind.
+
+        Costs a comparison of lengths for nearly every real thought; white space aside, none is shorter.
+        """
+        if len(text) > self.longest:
+            return text.isspace()
+        text = text.strip()
+        return is_mark(text) or _is_of_words(self, text)
+
+    def is_echo(self, text: str) -> bool:
+        """Whether a thought of a model's is a placeholder that it read in its history.
+
+        Punctuation alone may be all that it thought.
+        """
+        return len(text) <= self.longest and bool(text.strip()) and _is_of_words(self, text.strip())
+
+    def hosts(self) -> tuple[str, ...]:
+        """All host patterns, sorted; a wildcard starts with "*."."""
+        return tuple(sorted(self.by_host))
+
+
+@lru_cache(maxsize=1024)  # the same few words stand on many turns
+def _is_of_words(table: Table, text: str) -> bool:
+    return (
+        text.casefold() in table.placeholders
+        or _is_stand_in(table.stand_in, text)
+        or (len(text) <= LONGEST and says_nothing(text, table.words))
+    )
+
+
+def _is_stand_in(pattern: str, text: str) -> bool:
+    before, turn, after = pattern.partition(TURN)
+    if not text.startswith(before):
+        return False
+    if not turn:
+        return bool(pattern) and text == pattern
+    inside = text.removeprefix(before).removesuffix(after)
+    return (
+        before + inside + after == text
+        and re.fullmatch(rf"[0-9a-f]{{1,{_LONGEST_TURN}}}", inside) is not None
+    )
+
+
+def load_table(user_file: Path | None = None) -> Table:
+    """The built-in table, and the user's on top of it.
+
+    A user's provider replaces a built-in one of the same name and takes the hosts it names from any other;
+    a user's families are asked before the built-in ones, also for built-in providers without a rule that
+    matches. Raises ProviderTableError.
+    """
+    files = [read(BUILT_IN, frozenset())]
+    if user_file is not None:
+        files.insert(0, read(user_file, frozenset(switch.name for switch in files[0].off)))
+    families = tuple(rule for file in files for rule in file.family)
+    by_name: dict[str, Provider] = {}
+    by_host: dict[str, Provider] = {}
+    for file in files:  # the user's first: what is taken stays taken
+        for row in file.provider:
+            if row.name in by_name:
+                continue
+            by_name[row.name] = provider = _provider(row, families)
+            for host in provider.hosts:
+                by_host.setdefault(host, provider)
+    placeholders = frozenset(text.strip().casefold() for file in files for text in file.placeholders)
+    stand_in = next((file.stand_in for file in files if file.stand_in), "")
+    return Table(
+        placeholders=placeholders,
+        words=_joined(file.words for file in files),
+        longest=max(LONGEST, len(stand_in) + _LONGEST_TURN, *map(len, placeholders)),
+        stand_in=stand_in,
+        off_switches=tuple(switch for file in files for switch in file.off),
+        refusals=tuple(refusal for file in files for refusal in file.refusal),
+        by_host=by_host,
+        user_rules=frozenset(_rules(files[0])) if user_file is not None else frozenset(),
+    )
+
+
+def _joined(lists: Iterable[PlaceholderWords]) -> PlaceholderWords:
+    """The words of all files."""
+    some = list(lists)
+    return PlaceholderWords(
+        *(tuple(word for one in some for word in getattr(one, name)) for name in some[0].__struct_fields__)
+    )
+
+
+def _rules(file: File) -> Iterator[Rule]:
+    yield from file.family
+    for row in file.provider:
+        yield from row.rule
+
+
+def _provider(row: ProviderRow, families: tuple[Rule, ...]) -> Provider:
+    return Provider(
+        name=row.name,
+        title=row.title or row.name,
+        hosts=tuple(normal(host) for host in row.hosts),
+        snapshot_hosts=tuple(normal(host) for host in row.snapshot_hosts),
+        endpoints=row.endpoint,
+        bases=row.bases,
+        reads=row.reads,
+        writes=row.writes,
+        rules=row.rule + families,
+        source=row.source,
+        maker=row.maker,
+        null_content=row.null_content,
+        details_without=row.details_without,
+        summary=row.summary,
+    )
+
+
+def _patterns(host: str) -> Iterator[str]:
+    """The rows that may name this host, most specific first: itself, then a wildcard per parent domain."""
+    host = host.strip()
+    if host.startswith("["):  # [::1]:8000
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    host = normal(host)
+    yield host
+    while "." in host:
+        host = host.partition(".")[2]
+        yield f"*.{host}"

@@ -1,0 +1,335 @@
+"""Request bytes -> what a transcript shows of a request, and what became of the reasoning of each turn.
+
+`Treated` values (restoring.py) count messages as a dialect reads them; here they are brought to the messages
+of the body, so that the numbers shown are the ones that a provider's error texts use (`messages[3]`).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+import msgspec
+
+from reasoning_fix.dialects import DIALECTS
+from reasoning_fix.dialects.turns import Turn
+from reasoning_fix.dialects.wire import KeptByServer, NotChatError, Request
+from reasoning_fix.engine.report import Treated
+from reasoning_fix.proxy.inspection.parts import (
+    REASONING_FIELDS,
+    Members,
+    Part,
+    array,
+    chat_parts,
+    compact,
+    content_parts,
+    item_parts,
+    members,
+    size,
+    text,
+)
+from reasoning_fix.proxy.inspection.pieces import Entry, Transcript
+
+_HISTORY = {"chat_completions": "messages", "messages": "messages", "responses": "input"}
+_TITLES = {"chat_completions": "Chat completions", "messages": "Anthropic messages", "responses": "Responses"}
+# What tells most about a request, in the order shown; the names of all other members are listed.
+_TELLING = (
+    "stream",
+    "thinking",
+    "enable_thinking",
+    "reasoning",
+    "reasoning_effort",
+    "reasoning_split",
+    "output_config",
+    "chat_template_kwargs",
+    "previous_response_id",
+    "conversation",
+    "tool_choice",
+    "response_format",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "temperature",
+    "top_p",
+    "n",
+)
+_SHOWN_ELSEWHERE = ("model", "messages", "input", "tools", "system", "instructions")
+_MOST_TOOLS = 60
+_ADDED = ("restored", "filled")
+# Of longer histories, messages at the beginning and as many at the end are looked at.
+_MOST_AT_AN_END = 2_000
+
+type _Note = Callable[[int, Callable[[], bool]], str]
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What the addon noted of a request: its turns (None where it noted nothing), and what else it did."""
+
+    turns: tuple[Treated, ...] | None = None
+    thinking_off: bool = False
+    changed: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+def title(dialect: str) -> str:
+    """The name of a wire for people."""
+    return _TITLES[dialect]
+
+
+def read_request(body: bytes, dialect: str, top: Members, told: Told) -> Transcript:
+    """What a transcript shows of this request, `top` being its body decoded."""
+    transcript = Transcript(f"{_TITLES[dialect]} request, {size(len(body))}")
+    history = top.get(_HISTORY[dialect])
+    items = [history] if isinstance(history, str) else array(history)
+    treated = {turn.index: turn for turn in told.turns or ()}
+    transcript.facts = [*_facts(top, len(items)), *_done(told)]
+    if any(turn.status in _ADDED for turn in treated.values()):
+        transcript.notice = "Lines that begin with + were put in by reasoning-fix; | is other reasoning."
+    request = _as_read(body, dialect)
+    places = _places(request, treated) if request is not None else {}
+    continued = _positions(request, request.continued) if request and request.continued is not None else ()
+    transcript.entries = _system(top)
+
+    def note(position: int, thinks: Callable[[], bool]) -> str:
+        if position in continued:
+            return "to be continued by the model"
+        if told.turns is not None and not told.thinking_off:
+            return _words(places.get(position))
+        return "with its reasoning" if thinks() else "without reasoning"
+
+    odd = request.odd if request is not None else {}
+    make = partial(_runs if dialect == "responses" else _messages, dialect, items, places, note, odd)
+    if len(items) <= 2 * _MOST_AT_AN_END:
+        transcript.entries += make(range(len(items)))
+    else:
+        middle = range(_MOST_AT_AN_END, len(items) - _MOST_AT_AN_END)
+        turns = Counter(places[position].status for position in middle if position in places)
+        transcript.entries += make(range(middle.start))
+        transcript.entries.append(Entry(count=len(middle), statuses=turns))
+        transcript.entries += make(range(middle.stop, len(items)))
+    return transcript
+
+
+def _messages(
+    dialect: str,
+    items: Sequence[object],
+    places: Mapping[int, Treated],
+    note: _Note,
+    odd: Mapping[int, str],
+    wanted: range,
+) -> list[Entry]:
+    read = chat_parts if dialect == "chat_completions" else _blocks
+    entries = []
+    for position in wanted:
+        message = members(items[position])
+        role = text(message.get("role")) or "?"
+        entry = Entry(
+            f"[{position}] {role}", partial(read, message) if message else partial(_odd, items[position])
+        )
+        if role == "assistant":
+            _treat(entry, places.get(position), note(position, partial(_thinks, message)))
+        entry.note = "; ".join(filter(None, (entry.note, odd.get(position))))
+        entries.append(entry)
+    return entries
+
+
+def _treat(entry: Entry, turn: Treated | None, note: str) -> None:
+    entry.note = note
+    if turn is not None:
+        entry.added = turn.status in _ADDED
+        entry.statuses = Counter({turn.status: 1})
+
+
+def _thinks(message: Members) -> bool:
+    """Whether a message has any reasoning in it, blank or not."""
+    content = message.get("content")
+    return (
+        any(message.get(name) is not None for name in REASONING_FIELDS)
+        or any("thinking" in text(members(block).get("type")) for block in array(content))
+        or "think>" in text(content)
+    )
+
+
+def _blocks(message: Members) -> Iterable[Part]:
+    return content_parts(message.get("content"))
+
+
+def _odd(item: object) -> list[Part]:
+    return [Part("", item if isinstance(item, str) else compact(item))]
+
+
+def _as_read(body: bytes, dialect: str) -> Request | None:
+    """The request as the dialect reads it; None where it does not."""
+    try:
+        return DIALECTS[dialect].read_request(body)
+    except (KeptByServer, NotChatError):
+        return None
+
+
+def _positions(request: Request, index: int) -> tuple[int, ...]:
+    return request.spans.get(index, (index,))
+
+
+def _places(request: Request, treated: Mapping[int, Treated]) -> dict[int, Treated]:
+    """What became of the turn at each position of the body's array."""
+    found: dict[int, Treated] = {}
+    for index, turn in treated.items():
+        if 0 <= index < len(request.messages) and isinstance(request.messages[index], Turn):
+            found |= dict.fromkeys(_positions(request, index), turn)
+    return found
+
+
+def _runs(
+    _: str,
+    items: Sequence[object],
+    places: Mapping[int, Treated],
+    note: _Note,
+    odd: Mapping[int, str],
+    wanted: range,
+) -> list[Entry]:
+    """Items of the Responses API; what a model said in one go is one entry."""
+    entries: list[Entry] = []
+    run: list[int] = []
+
+    def close() -> None:
+        if not run:
+            return
+        where = f"[{run[0]}]" if len(run) == 1 else f"[{run[0]}-{run[-1]}]"
+        mine = [members(items[position]) for position in run]
+        entry = Entry(f"{where} assistant", partial(_joined, mine), count=len(run))
+        has_reasoning = partial(_has_reasoning, mine)
+        _treat(entry, places.get(run[0]), note(run[0], has_reasoning))
+        strange = dict.fromkeys(odd[position] for position in run if position in odd)
+        entry.note = "; ".join(filter(None, (entry.note, *strange)))
+        entries.append(entry)
+        run.clear()
+
+    for position in wanted:
+        one = members(items[position])
+        role = _role(one)
+        if role == "assistant":
+            run.append(position)
+            continue
+        close()
+        parts = partial(item_parts, one) if one else partial(_odd, items[position])
+        entries.append(Entry(f"[{position}] {role}", parts, odd.get(position, "")))
+    close()
+    return entries
+
+
+def _has_reasoning(items: Sequence[Members]) -> bool:
+    return any(_kind(item) == "reasoning" for item in items)
+
+
+def _joined(items: Sequence[Members]) -> Iterator[Part]:
+    for item in items:
+        yield from item_parts(item)
+
+
+def _kind(item: Members) -> str:
+    return text(item.get("type")) or ("message" if "role" in item else "")
+
+
+def _role(item: Members) -> str:
+    kind = _kind(item)
+    if kind == "message":
+        return text(item.get("role")) or _said_by(item)
+    if kind == "reasoning" or kind.endswith("_call"):
+        return "assistant"
+    if not item:
+        return "user"
+    return "tool" if kind.endswith("_output") else kind or "?"
+
+
+def _said_by(item: Members) -> str:
+    """Whose a message without a role is, as the dialect reads it."""
+    content = item.get("content")
+    made = any(text(members(part).get("type")) in ("output_text", "refusal") for part in array(content))
+    return "assistant" if "role" not in item and (made or content in (None, [])) else "?"
+
+
+def _system(top: Members) -> list[Entry]:
+    """A system prompt that stands beside the history."""
+    return [
+        Entry(f"[{name}]", partial(content_parts, top[name]))
+        for name in ("system", "instructions")
+        if top.get(name)
+    ]
+
+
+def _facts(top: Members, count: int) -> list[tuple[str, str]]:
+    facts = [("model", text(top.get("model")) or "?")]
+    facts += [(name, compact(top[name])) for name in _TELLING if top.get(name) is not None]
+    if tools := array(top.get("tools")):
+        names = [_tool(members(tool)) for tool in tools[:_MOST_TOOLS]]
+        more = f", and {len(tools) - _MOST_TOOLS} more" if len(tools) > _MOST_TOOLS else ""
+        facts.append(("tools", f"{len(tools)}: {', '.join(names)}{more}"))
+    others = [name for name in top if name not in _TELLING and name not in _SHOWN_ELSEWHERE]
+    if others:
+        facts.append(("also", compact_names(others)))
+    facts.append(("messages", str(count)))
+    return facts
+
+
+def compact_names(names: Sequence[str]) -> str:
+    """Names of members, as many as fit a line."""
+    return ", ".join(compact(name, 60).strip('"') for name in names[:_MOST_TOOLS])
+
+
+def _tool(tool: Members) -> str:
+    name = text(tool.get("name")) or text(members(tool.get("function")).get("name"))
+    return compact(name or text(tool.get("type")) or "?", 80).strip('"')
+
+
+def _done(told: Told) -> list[tuple[str, str]]:
+    """What the addon did to a request, in one line."""
+    if told.turns is None:
+        return []
+    done = [*([f"changed {', '.join(told.changed)}"] if told.changed else []), *told.remarks]
+    if told.thinking_off:
+        return [("reasoning-fix", "; ".join(["thinking is off: no turn was touched", *done]))]
+    counts = Counter(turn.status for turn in told.turns)
+    ways = Counter(turn.evidence for turn in told.turns if turn.status == "restored")
+    said = []
+    for status, count in counts.most_common():
+        how = ", ".join(f"{n} by {way}" for way, n in ways.most_common() if way)
+        said.append(f"{count} {status}" + (f" ({how})" if status == "restored" and how else ""))
+    turns = f"{len(told.turns)} turn" + ("" if len(told.turns) == 1 else "s")
+    return [("reasoning-fix", "; ".join([f"{turns}: {', '.join(said)}" if said else turns, *done]))]
+
+
+def _words(turn: Treated | None) -> str:
+    """What became of the reasoning of a turn, for people."""
+    if turn is None:
+        return ""
+    recorded = f", recorded {_time(turn.recorded)}" if turn.recorded else ""
+    evidence = f" by {turn.evidence}" if turn.evidence else ""
+    match turn.status:
+        case "sent":
+            return "reasoning sent by the client"
+        case "restored":
+            return f"reasoning restored{evidence}{recorded}"
+        case "filled":
+            return "reasoning not on record, filled by rule"
+        case "moved":
+            return "reasoning sent by the client, moved to where it is read"
+        case "empty":
+            return f"on record as having had no reasoning{recorded}"
+        case "part":
+            return f"a piece of a turn whose reasoning goes to another piece{recorded}"
+        case "left out":
+            return f"reasoning on record, left out{recorded}"
+        case "odd":
+            return "cannot be changed without doubt, left as it came"
+        case "absent":
+            return "reasoning absent, and not on record"
+        case other:
+            return other
+
+
+def _time(milliseconds: int) -> str:
+    try:
+        moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (OverflowError, OSError, ValueError):
+        return "at an unknown time"
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

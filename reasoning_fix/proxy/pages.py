@@ -1,0 +1,227 @@
+"""The proxy's own pages at http://reasoning.fix/: how it is, and its CA to download.
+
+They are answered here and nowhere else: no connection to that name ever leaves the machine. They only tell,
+never change anything, and a page of another origin can neither read nor frame nor run them.
+"""
+
+import html
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from mitmproxy import ctx, http, version
+from mitmproxy.proxy.mode_specs import ReverseMode
+from mitmproxy.proxy.server_hooks import ServerConnectionHookData
+
+from reasoning_fix import __version__
+from reasoning_fix.proxy.health import HOST, PATH, Health, StoreState, counts
+
+_TLS_PORT = 443
+_STARTED = time.monotonic()
+# Scripts, styles, frames and readers of other origins are kept out by the browser itself
+# (https://developer.mozilla.org/docs/Web/HTTP/Headers/Cross-Origin-Resource-Policy).
+_HEADERS = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+# Path -> encoding, media type. Android and Windows open the DER file with a double click.
+_CERTIFICATES = {
+    "/cert.pem": (Encoding.PEM, "application/x-pem-file"),
+    "/cert.cer": (Encoding.DER, "application/x-x509-ca-cert"),
+    "/cert.crt": (Encoding.DER, "application/x-x509-ca-cert"),
+}
+
+
+def is_own_page(flow: http.HTTPFlow) -> bool:
+    """Whether a request asks for these pages.
+
+    Where the client names its destination that name counts, else (transparent modes) the Host header.
+    """
+    if isinstance(flow.client_conn.proxy_mode, ReverseMode):
+        return False
+    named = flow.client_conn.proxy_mode.type_name in ("regular", "upstream", "socks5")
+    return _is_own(flow.request.host if named else flow.request.pretty_host)
+
+
+def _is_own(name: str) -> bool:
+    return name.lower().rstrip(".") == HOST
+
+
+class Pages:
+    """Answers requests to http://reasoning.fix/ from what the proxy knows of itself."""
+
+    name = "reasoning_fix_pages"
+
+    def __init__(self, store_state: Callable[[], StoreState]) -> None:
+        self._store_state = store_state
+        self._authority: x509.Certificate | None = None
+
+    def running(self) -> None:
+        """The CA that this process signs with, also when the file has another by the time it is asked for."""
+        self._authority = _authority()
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        if flow.response or flow.error or not flow.live or not is_own_page(flow):
+            return
+        flow.request.stream = False
+        flow.response = self._answer(flow.request)
+
+    def http_connect(self, flow: http.HTTPFlow) -> None:
+        """A tunnel to these pages must not reach out; over TLS the CA may not speak for this name."""
+        if flow.response or not _is_own(flow.request.host):
+            return
+        if flow.request.port != _TLS_PORT:
+            flow.response = http.Response.make(200)
+            return
+        flow.response = _text(403, f"There is no HTTPS here: use http://{HOST}/\n")
+        # Many clients show nothing else of a refused tunnel.
+        flow.response.reason = f"Use http://{HOST}/ without TLS"
+
+    def server_connect(self, data: ServerConnectionHookData) -> None:
+        """Whatever the mode: nobody out there is to be asked for this name."""
+        if data.server.address and _is_own(data.server.address[0]):
+            data.server.error = f"{HOST} is a page of this proxy, reached over plain HTTP"
+
+    def _answer(self, request: http.Request) -> http.Response:
+        path = request.path.partition("?")[0]
+        if request.method not in ("GET", "HEAD"):
+            answer = _text(405, "These pages can only be read.\n")
+            answer.headers["allow"] = "GET, HEAD"
+        elif path == PATH:
+            body = msgspec.json.format(msgspec.json.encode(self._health()), indent=2)
+            answer = _response(200, body + b"\n", "application/json")
+        elif path == "/":
+            answer = _response(200, _page(self._health()).encode(), "text/html; charset=utf-8")
+        elif path in _CERTIFICATES:
+            answer = _certificate(path, self._authority)
+        else:
+            known = ", ".join(["/", PATH, *_CERTIFICATES])
+            answer = _text(404, f"There is no such page; there are {known}.\n")
+        if request.method == "HEAD":
+            length = answer.headers["content-length"]
+            answer.content = b""
+            answer.headers["content-length"] = length
+        return answer
+
+    def _health(self) -> Health:
+        store = self._store_state()
+        authority = self._authority
+        return Health(
+            status="ok" if store.healthy and authority else "degraded",
+            version=__version__,
+            mitmproxy=version.VERSION,
+            python=platform.python_version(),
+            pid=os.getpid(),
+            uptime_seconds=round(time.monotonic() - _STARTED, 1),
+            listening=_listening(),
+            counts=counts,
+            store=store,
+            ca_sha256=authority.fingerprint(SHA256()).hex(":").upper() if authority else "",
+            ca_expires=f"{authority.not_valid_after_utc:%Y-%m-%d}" if authority else "",
+        )
+
+
+def _authority() -> x509.Certificate | None:
+    """The CA's certificate and nothing else, whatever the file holds; None where there is none."""
+    path = Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _listening() -> list[str]:
+    servers = ctx.master.addons.get("proxyserver")  # type: ignore[no-untyped-call]
+    if servers is None:
+        return []
+    return [
+        f"{server.mode.type_name}@{f'[{host}]' if ':' in host else host}:{port}"
+        for server in servers.servers
+        for host, port, *_ in server.listen_addrs
+    ]
+
+
+def _certificate(path: str, authority: x509.Certificate | None) -> http.Response:
+    if authority is None:
+        return _text(404, "There is no readable mitmproxy-ca-cert.pem in the confdir.\n")
+    encoding, media_type = _CERTIFICATES[path]
+    answer = _response(200, authority.public_bytes(encoding), media_type)
+    name = f"reasoning-fix-ca.{path.rpartition('.')[2]}"
+    answer.headers["content-disposition"] = f'attachment; filename="{name}"'
+    return answer
+
+
+def _text(status: int, text: str) -> http.Response:
+    return _response(status, text.encode(), "text/plain; charset=utf-8")
+
+
+def _response(status: int, body: bytes, media_type: str) -> http.Response:
+    return http.Response.make(status, body, {"content-type": media_type, **_HEADERS})
+
+
+def _page(health: Health) -> str:
+    done = health.counts
+    kept = "only while the proxy runs, in memory" if health.store.kind == "memory" else health.store.path
+    rows = {
+        "version": f"{health.version} (mitmproxy {health.mitmproxy}, Python {health.python})",
+        "running for": _duration(health.uptime_seconds),
+        "process": str(health.pid),
+        "listening": ", ".join(health.listening),
+        "chat requests": f"{done.requests}",
+        "turns": f"{done.recorded} recorded, {done.restored} restored, {done.filled} filled",
+        "store": f"{kept} ({'healthy' if health.store.healthy else 'not healthy: see the log'})",
+        "CA": f"SHA-256 {health.ca_sha256}, until {health.ca_expires}" if health.ca_sha256 else "missing",
+    }
+    table = "\n".join(
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in rows.items()
+    )
+    return _PAGE.format(status=html.escape(health.status), table=table, host=HOST)
+
+
+def _duration(seconds: float) -> str:
+    minutes, whole = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (whole, "s")]
+    return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 s"
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark">
+<title>reasoning-fix: {status}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem }}
+th {{ text-align: left; vertical-align: top; padding-right: 1.5rem; white-space: nowrap; font-weight: 600 }}
+td {{ overflow-wrap: anywhere }}
+code {{ overflow-wrap: anywhere }}
+</style>
+<h1>reasoning-fix: {status}</h1>
+<table>
+{table}
+</table>
+<h2>Trust its CA</h2>
+<p>The proxy decrypts provider hosts only, with certificates of its own CA:
+<a href="/cert.pem">cert.pem</a> (most programs), <a href="/cert.crt">cert.crt</a> (Windows, Android).
+Compare the fingerprint above with <code>reasoning-fix ca show</code> before you trust it.</p>
+<ul>
+<li>One program: <code>reasoning-fix exec -- PROGRAM</code> sets everything it needs.</li>
+<li>Every program of this user: <code>reasoning-fix ca install</code> (undo: <code>ca uninstall</code>).</li>
+<li>By hand, per system and runtime: certs.md, beside the README.</li>
+<li>Something does not work: <code>reasoning-fix doctor</code> names it and the fix.</li>
+</ul>
+<p>For programs: <a href="/health">http://{host}/health</a></p>
+</html>
+"""

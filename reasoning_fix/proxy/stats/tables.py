@@ -1,0 +1,163 @@
+"""The counts as a person reads them: tables and bars, in lines of plain text. Counts in, lines out."""
+
+import datetime
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from reasoning_fix.proxy.stats import counts
+from reasoning_fix.proxy.stats.book import Counts
+
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+_LONGEST_NAME = 44
+
+
+def report(found: Counts) -> list[str]:
+    """What happened, by provider and model and by client."""
+    if not found:
+        return ["Nothing was counted yet."]
+    total: Counter[str] = sum(found.values(), Counter())
+    return [*_models(found), "", *_summary(total), *_clients(found)]
+
+
+def totals(found: Counts) -> Counter[str]:
+    """All lines together; counts by kind also under their name alone."""
+    total: Counter[str] = sum(found.values(), Counter())
+    for name in counts.BY_KIND:
+        total[name] = sum(_kinds(total, name).values())
+    return total
+
+
+def chart(found: Counts, *, width: int = 60, plain: bool = False) -> list[str]:
+    """Requests per day as bars, in eighths of a character or, `plain`, in whole ones of ASCII."""
+    by_day: dict[str, Counter[str]] = {}
+    for line, some in found.items():
+        by_day.setdefault(line.day, Counter()).update(some)
+    most = max((some[counts.REQUESTS] for some in by_day.values()), default=0)
+    if not most:
+        return []
+    lines = [
+        "requests per day" + (" (and how many of them would have been refused)" if _spared(found) else "")
+    ]
+    for day in _days(min(by_day), max(by_day)):
+        some = by_day.get(day, Counter())
+        number = some[counts.REQUESTS]
+        bar = _bar(number * max(8, width) / most, plain)
+        spared = some[counts.AVOIDED] + some[counts.REPAIRED]
+        lines.append(f"{day}  {bar} {number}{f' ({spared})' if spared else ''}".rstrip())
+    return lines
+
+
+def size(number: int) -> str:
+    """A number of bytes in a unit of its size."""
+    for unit, least in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if number >= least:
+            return f"{number / least:.1f} {unit}"
+    return f"{number} bytes"
+
+
+def rows(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+    """Columns of text: the first to the left, the others to the right."""
+    table = [head, *body]
+    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(widths[i]) for i, cell in enumerate(row) if i)]
+        ).rstrip()
+        for row in table
+    ]
+
+
+def _models(found: Counts) -> list[str]:
+    by_model: dict[tuple[str, str], Counter[str]] = {}
+    for line, some in found.items():
+        by_model.setdefault((line.provider, line.model), Counter()).update(some)
+    head = ("provider, model", "requests", "recorded", "restored", "filled", "refused", "repaired", "cached")
+    body = [
+        (
+            _short(f"{provider} {model}"),
+            str(some[counts.REQUESTS]),
+            str(some[counts.RECORDED]),
+            str(sum(_kinds(some, counts.RESTORED).values())),
+            str(some[counts.FILLED]),
+            str(sum(_kinds(some, counts.REFUSED).values())),
+            str(some[counts.REPAIRED]),
+            _share(some[counts.CACHED], some[counts.PROMPT]),
+        )
+        for (provider, model), some in sorted(by_model.items())
+    ]
+    return rows(head, body)
+
+
+def _summary(total: Counter[str]) -> list[str]:
+    ways, means = _kinds(total, counts.RESTORED), _kinds(total, counts.REFUSED)
+    spared = total[counts.AVOIDED] + total[counts.REPAIRED]
+    lines = [f"requests that would have been refused, and were answered: {spared}"]
+    if ways:
+        lines.append(f"turns restored by: {_listed(ways)}")
+    if means:
+        lines.append(f"refusals that came: {_listed(means)}")
+    if total[counts.LESSONS]:
+        lines.append(f"lessons learned from them: {total[counts.LESSONS]}")
+    if total[counts.LEARNED]:
+        lines.append(f"turns learned from what clients sent back: {total[counts.LEARNED]}")
+    if total[counts.ADDED]:
+        lines.append(f"added to requests: {size(total[counts.ADDED])}")
+    if total[counts.PROMPT]:
+        lines.append(
+            f"tokens: {total[counts.PROMPT]:,} of prompts ({total[counts.CACHED]:,} from providers' caches), "
+            f"{total[counts.ANSWER]:,} of answers ({total[counts.THOUGHT]:,} thought)"
+        )
+    return lines
+
+
+def _clients(found: Counts) -> list[str]:
+    by_client: dict[str, Counter[str]] = {}
+    for line, some in found.items():
+        by_client.setdefault(line.client, Counter()).update(some)
+    body = [
+        (_short(client), *(str(some[how]) for how in counts.TREATMENTS))
+        for client, some in sorted(by_client.items())
+        if any(some[how] for how in counts.TREATMENTS)
+    ]
+    if not body:
+        return []
+    return [
+        "",
+        *rows(("what clients did with reasoning (requests)", "dropped it", "blanked it", "kept it"), body),
+    ]
+
+
+def _kinds(some: Counter[str], name: str) -> Counter[str]:
+    """The counts by kind under a name: by evidence, by meaning."""
+    prefix = counts.by(name, "")
+    return Counter(
+        {what.removeprefix(prefix): n for what, n in some.items() if n and what.startswith(prefix)}
+    )
+
+
+def _spared(found: Counts) -> bool:
+    return any(some[counts.AVOIDED] or some[counts.REPAIRED] for some in found.values())
+
+
+def _listed(kinds: Counter[str]) -> str:
+    return ", ".join(f"{kind} {number}" for kind, number in kinds.most_common())
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.0f} %" if whole else "-"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
+
+
+def _days(first: str, last: str) -> list[str]:
+    start, end = datetime.date.fromisoformat(first), datetime.date.fromisoformat(last)
+    return [(start + datetime.timedelta(days=n)).isoformat() for n in range((end - start).days + 1)]
+
+
+def _bar(length: float, plain: bool) -> str:
+    if plain:
+        return "#" * (round(length) or (length > 0))
+    whole, rest = divmod(max(round(length * 8), int(length > 0)), 8)
+    return "█" * whole + _EIGHTHS[rest].strip()
