@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import openai
 
+from tests.mitmdump import Proxy, client, direct_client
 from tests.provider.simulator import DEEPSEEK, Simulator
-from tests.proxy import Proxy, client, direct_client
 
 CALL = ("call_00_9V0vrf86Pc9aelHCJMZqnJBo", "get_weather", '{"city": "Zürich"}')
 TOOLS = [{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}]

@@ -1,1 +1,7 @@
-"""The tests mirror the house; the end-to-end ones run a real proxy against a simulated provider."""
+"""The tests mirror the house; those in `end_to_end` run a real proxy against a simulated provider."""
+
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+SAMPLES = TESTS / "samples"

@@ -21,9 +21,9 @@ from reasoning_fix.engine.explaining import Explanation
 from reasoning_fix.engine.restoring import Restored
 from reasoning_fix.providers.table import Table, load_table
 from reasoning_fix.proxy import metadata
+from tests.mitmdump import Proxy
 from tests.provider.http import Request
 from tests.provider.simulator import Simulator
-from tests.proxy import Proxy
 
 # What the simulator may say about a turn of each status.
 FITTING: dict[str, tuple[str, ...]] = {

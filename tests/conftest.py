@@ -9,8 +9,8 @@ from hypothesis import settings
 
 from tests.corporate import Corporate
 from tests.laboratory import Lab
+from tests.mitmdump import Proxy
 from tests.provider.simulator import Simulator
-from tests.proxy import Proxy
 from tests.strict import Servers
 
 # How fast a case is must decide nothing, whatever else the machine does.

@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.proxy import TROUBLE, Upstream
+from tests.mitmdump import TROUBLE, Upstream
 
 SECONDS = 30.0
 _FOLDERS = {

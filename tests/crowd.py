@@ -17,8 +17,8 @@ from typing import Any, Literal
 import httpx
 import msgspec
 
+from tests.mitmdump import Proxy
 from tests.provider.providers import DEEPSEEK, KIMI
-from tests.proxy import Proxy
 
 type Message = dict[str, Any]
 type Apart = Literal["prompt", "first answer", "session", "system prompt"]

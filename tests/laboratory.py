@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from reasoning_fix.providers.lessons import Lessons
-from tests.proxy import Proxy, open_connection
+from tests.mitmdump import Proxy, open_connection
 from tests.strict import DONE, Answer, Asked, Place, Rule, Servers, unique
 from tests.wires import MESSAGES, Entry, Said
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import trustme
 
-from tests.proxy import Proxy
+from tests.mitmdump import Proxy
 
 HERE = Path(__file__).resolve().parent
 HOST = "api.deepseek.com"

@@ -12,7 +12,7 @@ from typing import Any
 from reasoning_fix.engine.recording import Exchange, record_answer
 from reasoning_fix.store import Record
 from reasoning_fix.store.memory import MemoryStore
-from tests.scenes import Scene, call, tool, turn, user
+from tests.conversations import Scene, call, tool, turn, user
 
 type Message = dict[str, Any]
 

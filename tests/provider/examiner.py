@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests import ROOT
 from tests.provider.ledger import Ledger
 from tests.provider.refusals import Asked
 from tests.provider.simulator import BY_HOST, Simulator
@@ -26,7 +27,7 @@ from tests.provider.turns import Answer, Call, Issued, Part, RawAnswer, Sent, Te
 PLACEHOLDER = "[reasoning not on record"
 # Answered to a request with a wrong thought: nothing repairs it, and the one who asked gets to read it.
 WRONG_STATUS = 599
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = ROOT
 
 
 class Findings(msgspec.Struct):
