@@ -12,7 +12,6 @@ import msgspec
 from mitmproxy import flow, http
 
 from reasoning_fix.captures import flow_files
-from reasoning_fix.captures.flow_files import Asked
 from reasoning_fix.engine.explaining import UNTOUCHED, Explanation, explain
 from reasoning_fix.engine.policy import Wishes
 from reasoning_fix.engine.recording import Exchange
@@ -21,6 +20,7 @@ from reasoning_fix.engine.tap import Tap
 from reasoning_fix.providers.lessons import Lessons
 from reasoning_fix.providers.table import Table
 from reasoning_fix.proxy import callers
+from reasoning_fix.proxy.chat_request import ChatRequest, chat_request
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.sealing import Installation
 
@@ -76,9 +76,7 @@ class Replay(msgspec.Struct):
 
 def replay(flows: Sequence[flow.Flow], table: Table, wishes: Wishes | None = None) -> Replay:
     """Play flows again; `wishes` in place of the options that were in force."""
-    requests = [
-        found for number, one in enumerate(flows, 1) if (found := flow_files.asked(number, one, table))
-    ]
+    requests = [found for number, one in enumerate(flows, 1) if (found := chat_request(number, one, table))]
     player = _Player(table, wishes)
     for one, is_answer in flow_files.in_order(requests):
         (player.answer if is_answer else player.request)(one)
@@ -95,7 +93,7 @@ class _Player:
         self.exchanges: dict[int, Exchange] = {}
         self.played: dict[int, Played] = {}
 
-    def request(self, one: Asked) -> None:
+    def request(self, one: ChatRequest) -> None:
         noted = one.notes
         if noted is not None and noted.refused:
             # What was refused had been restored without what was tried then, and had been learned from.
@@ -118,7 +116,7 @@ class _Player:
         if restored is not None:
             self.exchanges[one.number] = restored.exchange
 
-    def _restored(self, one: Asked, known: int | None) -> tuple[Explanation, Restored | None]:
+    def _restored(self, one: ChatRequest, known: int | None) -> tuple[Explanation, Restored | None]:
         """Restore a request by the first so many of the lessons that it was sent by (None: all)."""
         caller = callers.caller(one.flow, one.route, self.installation)
         taught = one.notes.taught(caller.host, one.endpoint.dialect, "") if one.notes is not None else []
@@ -132,7 +130,7 @@ class _Player:
             taught=taught[:known],
         )
 
-    def answer(self, one: Asked) -> None:
+    def answer(self, one: ChatRequest) -> None:
         exchange = self.exchanges.pop(one.number, None)
         played, response = self.played[one.number], one.flow.response
         if exchange is None or response is None:

@@ -88,6 +88,8 @@ def read(path: Path, switches: frozenset[str]) -> File:
         at = re.search(r"at line (\d+)", str(error))
         line = int(at[1]) if at else text.rstrip("\n").count("\n") + 1
         raise ProviderTableError(path, line, "", f"not valid TOML: {error}") from error
+    except RecursionError:
+        raise ProviderTableError(path, 1, "", "its values are nested too deep") from None
     except msgspec.ValidationError as error:
         where, reason = _explain(str(error), document)
         raise ProviderTableError(path, _line(text, where), _spell(where), reason) from error

@@ -21,11 +21,11 @@ from reasoning_fix.providers.refusals import PASSED_ON, STATUSES
 from reasoning_fix.providers.table import Table, load_table
 from reasoning_fix.proxy import background, callers, metadata, options
 from reasoning_fix.proxy.callers import Route, host_of
+from reasoning_fix.proxy.explain import OnRecord
 from reasoning_fix.proxy.health import StoreState, counts
 from reasoning_fix.proxy.held_back import HeldBack
 from reasoning_fix.proxy.inspection.view import ChatView
 from reasoning_fix.proxy.leaves import PermittedLeaves
-from reasoning_fix.proxy.on_record import OnRecord
 from reasoning_fix.proxy.options import Options
 from reasoning_fix.proxy.pages import is_own_page
 from reasoning_fix.proxy.resources import Belongings

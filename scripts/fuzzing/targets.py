@@ -15,7 +15,7 @@ import msgspec
 from mitmproxy import connection, http
 from mitmproxy.proxy.mode_specs import ProxyMode
 
-from reasoning_fix.captures.flow_files import CaptureError, asked, load
+from reasoning_fix.captures.flow_files import CaptureError, load
 from reasoning_fix.dialects import DIALECTS
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.turns import visible
@@ -29,9 +29,10 @@ from reasoning_fix.providers.files import ProviderTableError
 from reasoning_fix.providers.lessons import Lessons
 from reasoning_fix.providers.table import load_table
 from reasoning_fix.proxy import callers, metadata
+from reasoning_fix.proxy.chat_request import chat_request
+from reasoning_fix.proxy.explain import OnRecord
 from reasoning_fix.proxy.inspection.requests import Told
 from reasoning_fix.proxy.inspection.transcript import Ended, answer_text, request_text
-from reasoning_fix.proxy.on_record import OnRecord
 from reasoning_fix.proxy.stats.book import Book
 from reasoning_fix.store import Record
 from reasoning_fix.store.memory import MemoryStore
@@ -384,7 +385,7 @@ def flow_files(data: bytes) -> None:
         return
     record = OnRecord(scene.store, scene.installation, scene.lessons, scene.table, Wishes())
     for number, one in enumerate(flows):
-        asked(number, one, scene.table)
+        chat_request(number, one, scene.table)
         record.explain(one, True)
 
 

@@ -22,12 +22,13 @@ from reasoning_fix.captures import flow_files
 from reasoning_fix.captures.redacting.bodies import Bodies
 from reasoning_fix.captures.redacting.documents import Document
 from reasoning_fix.captures.redacting.flows import redact
-from reasoning_fix.captures.redacting.stand_ins import StandIns, respelled
+from reasoning_fix.captures.redacting.pseudonyms import StandIns, respelled
 from reasoning_fix.captures.replaying import replay
 from reasoning_fix.dialects.turns import Call, canonical_arguments, counts_up
 from reasoning_fix.providers.refusals import recognise
 from reasoning_fix.providers.table import load_table
 from reasoning_fix.proxy import metadata
+from reasoning_fix.proxy.chat_request import chat_request
 from tests.captured import Studio, told, write
 from tests.end_to_end import test_chat as test_end_to_end
 from tests.end_to_end import test_dialects as test_dialects_end_to_end
@@ -741,7 +742,7 @@ def test_account_names_in_hosts_and_paths_go(tmp_path: Path) -> None:
         made.request.url,
     )
     assert "1234567890123456" not in made.request.url and "0a1b2c3d4e5f6a7b" not in made.request.url
-    assert flow_files.asked(1, made, table) is not None
+    assert chat_request(1, made, table) is not None
 
 
 @pytest.mark.parametrize("coding", ["gzip", "odd"])
@@ -797,7 +798,7 @@ def test_a_real_capture(
     # The names of tools are part of the format, and this one is called after its subject.
     for word in ("Zürich", "Oslo", "奥斯陆", "Polite", "Welcome", "dry", "Thanks", "0123456789abcdef"):
         assert not re.search(rf"(?<![^\W_]){word}(?![^\W_])", left), word
-    assert not flow_files.asked(1, flow_files.load(out)[-1], TABLE).altered  # type: ignore[union-attr]
+    assert not chat_request(1, flow_files.load(out)[-1], TABLE).altered  # type: ignore[union-attr]
 
 
 def test_a_capture_of_refusals(provider: Simulator, tmp_path: Path) -> None:

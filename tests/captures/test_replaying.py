@@ -15,6 +15,7 @@ from reasoning_fix.captures.redacting.flows import redact
 from reasoning_fix.captures.replaying import replay
 from reasoning_fix.providers.table import load_table
 from reasoning_fix.proxy import metadata
+from reasoning_fix.proxy.chat_request import chat_request
 from tests.captured import Studio, agrees, play, scenarios, told, write
 from tests.end_to_end import test_chat as test_end_to_end
 from tests.end_to_end import test_dialects as test_dialects_end_to_end
@@ -84,7 +85,7 @@ def test_a_capture_is_read_as_the_client_sent_it(three_turns: tuple[Path, list[f
     path, flows = three_turns
     table = load_table()
     assert again(path) == WHOLE
-    sent = [flow_files.asked(1, one, table) for one in flows]
+    sent = [chat_request(1, one, table) for one in flows]
     for one, found in zip(flows, sent, strict=True):
         assert isinstance(one, http.HTTPFlow) and found is not None and one.request.content is not None
         assert b"reasoning_content" not in found.body

@@ -518,6 +518,7 @@ MINE = '[[provider]]\nname = "mine"\nhosts = ["a.example.com"]\n'
     [
         ("# hello\nx = = 1\n", 2, "", "not valid TOML"),
         ('placeholders = ["a"\n', 1, "", "not valid TOML"),
+        (f"placeholders = {'[' * 5000}", 1, "", "its values are nested too deep"),
         (
             "color = 1\n",
             1,

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from reasoning_fix.captures.redacting.documents import Document, Node, Streams, objects
-from reasoning_fix.captures.redacting.stand_ins import StandIns
+from reasoning_fix.captures.redacting.pseudonyms import StandIns
 from reasoning_fix.dialects.chat_answers import CallDelta, CallParts, FunctionDelta, open_call
 
 _WIRE_WORD = re.compile(r"[A-Za-z0-9][\w./:+-]{0,79}")

@@ -7,7 +7,7 @@ changed as a whole, and cut again at the same places, since a word may lie acros
 import re
 from collections.abc import Callable, Hashable, Iterator
 
-from reasoning_fix.captures.redacting.stand_ins import spelled, units_of
+from reasoning_fix.captures.redacting.pseudonyms import spelled, units_of
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 import msgspec
 from mitmproxy import connection, flow, http
 
-from reasoning_fix.captures import flow_files
-from reasoning_fix.captures.flow_files import Asked
 from reasoning_fix.captures.redacting.bodies import Bodies
-from reasoning_fix.captures.redacting.stand_ins import StandIns
+from reasoning_fix.captures.redacting.pseudonyms import StandIns
 from reasoning_fix.engine import policy
 from reasoning_fix.providers.table import Table
 from reasoning_fix.proxy import callers, metadata
+from reasoning_fix.proxy.chat_request import ChatRequest, chat_request
 from reasoning_fix.proxy.metadata import Notes
 from reasoning_fix.store.sealing import lasting
 from reasoning_fix.streams.coding import CodingError, decoder
@@ -42,9 +41,7 @@ class Redacted(msgspec.Struct):
 
 def redact(flows: Sequence[flow.Flow], table: Table) -> Redacted:
     """Make flows that can be shared. A replay of them restores what a replay of the originals does."""
-    requests = [
-        found for number, one in enumerate(flows, 1) if (found := flow_files.asked(number, one, table))
-    ]
+    requests = [found for number, one in enumerate(flows, 1) if (found := chat_request(number, one, table))]
     words = (word for row in table.refusals for word in re.findall(r"[^\W_]{2,}", row.text))
     stand_ins = StandIns(table.is_placeholder, frozenset(word.casefold() for word in words))
     # Once to learn the words, the tools and their properties, and once to replace them.
@@ -63,7 +60,7 @@ class _Maker:
         self.people: dict[bytes, str] = {}
         self.addresses: dict[str, str] = {}
 
-    def flow(self, one: Asked) -> flow.Flow:
+    def flow(self, one: ChatRequest) -> flow.Flow:
         given = one.flow
         host = self._host(callers.host_of(given))
         peer = given.client_conn.peername
@@ -81,7 +78,7 @@ class _Maker:
             made.metadata[metadata.KEY] = _noted(one.notes, one.altered, one.body, self.table)
         return made
 
-    def _request(self, one: Asked, host: str) -> http.Request:
+    def _request(self, one: ChatRequest, host: str) -> http.Request:
         given = one.flow.request
         headers: dict[str, str] = {"host": host, "content-type": "application/json"}
         for name in _REQUEST_HEADERS:
@@ -110,7 +107,7 @@ class _Maker:
             timestamp_end=given.timestamp_end,
         )
 
-    def _response(self, one: Asked, given: http.Response) -> http.Response:
+    def _response(self, one: ChatRequest, given: http.Response) -> http.Response:
         kind = given.headers.get("content-type", "").partition(";")[0].strip().lower()
         return http.Response(
             http_version=given.data.http_version,
@@ -123,7 +120,7 @@ class _Maker:
             timestamp_end=given.timestamp_end,
         )
 
-    def _answer(self, one: Asked, given: http.Response, streamed: bool) -> bytes | None:
+    def _answer(self, one: ChatRequest, given: http.Response, streamed: bool) -> bytes | None:
         body = _decoded(given, complete=one.flow.error is None)
         if not body:
             return body
@@ -142,7 +139,7 @@ class _Maker:
         own = host.removesuffix(parent)
         return self.to.id(own).lower() + parent if parent else host
 
-    def _path(self, one: Asked) -> str:
+    def _path(self, one: ChatRequest) -> str:
         """The path without account names, and queries without values."""
         path, _, query = one.flow.request.path.partition("?")
         made = "/".join(self.to.id(part) if _PATH_PART.fullmatch(part) else part for part in path.split("/"))

@@ -3,12 +3,12 @@
 import msgspec
 from mitmproxy import flow, http
 
-from reasoning_fix.captures import flow_files
 from reasoning_fix.engine.explaining import Earlier, explain
 from reasoning_fix.engine.policy import Wishes
 from reasoning_fix.providers.lessons import Lessons
 from reasoning_fix.providers.table import Table
 from reasoning_fix.proxy import callers
+from reasoning_fix.proxy.chat_request import chat_request
 from reasoning_fix.store import Store
 from reasoning_fix.store.sealing import Installation
 
@@ -24,7 +24,7 @@ class OnRecord(msgspec.Struct, frozen=True):
 
     def explain(self, one: flow.Flow, texts: bool) -> list[str]:
         """For a person, why each turn of this request was or was not restored."""
-        asked = flow_files.asked(0, one, self.table)
+        asked = chat_request(0, one, self.table)
         if asked is None:
             return [_other(one)]
         caller = callers.caller(asked.flow, asked.route, self.installation)
