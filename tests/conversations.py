@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from reasoning_fix.engine.matching.verdicts import Opened
-from reasoning_fix.engine.policy import Wishes
+from reasoning_fix.engine.policy import Preferences
 from reasoning_fix.engine.prefix_cache import Memory
-from reasoning_fix.engine.recording import Exchange, learn, record_answer
+from reasoning_fix.engine.recording import Recorder, learn, record_answer
 from reasoning_fix.engine.restoring import Caller, Remembering, Restored, restore
 from reasoning_fix.engine.tap import Tap
 from reasoning_fix.providers.lessons import Lesson, Lessons
@@ -56,7 +56,7 @@ class Scene:
         self.model = model
         self.path = path
         self.mode = "auto"
-        self.wishes = Wishes()
+        self.preferences = Preferences()
         self.lessons = Lessons(None)
         self.memory: Remembering | None = Memory()
         self.defers = False
@@ -99,13 +99,13 @@ class Scene:
         self.table = load_table(path)
 
     def restore_body(self, body: bytes, caller: Caller, *taught: Lesson) -> Restored:
-        wishes = msgspec.structs.replace(self.wishes, mode=self.mode)
+        preferences = msgspec.structs.replace(self.preferences, mode=self.mode)
         restored = restore(
             body,
             caller,
             self.table,
             self.store,
-            wishes,
+            preferences,
             self.lessons,
             taught=taught,
             memory=self.memory,
@@ -140,7 +140,7 @@ class Scene:
             record_answer(exchange, one)
 
     def watch(
-        self, exchange: Exchange, chunks: Iterable[bytes], coding: str = "", streamed: bool = True
+        self, exchange: Recorder, chunks: Iterable[bytes], coding: str = "", streamed: bool = True
     ) -> None:
         """Let an answer pass through a tap, which must hand on every chunk as it came, but no empty ones."""
         tap = Tap(exchange, coding, streamed, None)

@@ -13,8 +13,8 @@ from mitmproxy import flow, http
 
 from reasoning_fix.captures import flow_files
 from reasoning_fix.engine.explaining import UNTOUCHED, Explanation, explain
-from reasoning_fix.engine.policy import Wishes
-from reasoning_fix.engine.recording import Exchange
+from reasoning_fix.engine.policy import Preferences
+from reasoning_fix.engine.recording import Recorder
 from reasoning_fix.engine.restoring import Restored
 from reasoning_fix.engine.tap import Tap
 from reasoning_fix.providers.lessons import Lessons
@@ -74,10 +74,10 @@ class Replay(msgspec.Struct):
     summary: Summary
 
 
-def replay(flows: Sequence[flow.Flow], table: Table, wishes: Wishes | None = None) -> Replay:
-    """Play flows again; `wishes` in place of the options that were in force."""
+def replay(flows: Sequence[flow.Flow], table: Table, preferences: Preferences | None = None) -> Replay:
+    """Play flows again; `preferences` in place of the options that were in force."""
     requests = [found for number, one in enumerate(flows, 1) if (found := chat_request(number, one, table))]
-    player = _Player(table, wishes)
+    player = _Player(table, preferences)
     for one, is_answer in flow_files.in_order(requests):
         (player.answer if is_answer else player.request)(one)
     played = [player.played[one.number] for one in requests]
@@ -85,12 +85,12 @@ def replay(flows: Sequence[flow.Flow], table: Table, wishes: Wishes | None = Non
 
 
 class _Player:
-    def __init__(self, table: Table, wishes: Wishes | None) -> None:
+    def __init__(self, table: Table, preferences: Preferences | None) -> None:
         self.table = table
-        self.wishes = wishes
+        self.preferences = preferences
         self.store = MemoryStore(_ROOM)
         self.installation = Installation(os.urandom(32))
-        self.exchanges: dict[int, Exchange] = {}
+        self.exchanges: dict[int, Recorder] = {}
         self.played: dict[int, Played] = {}
 
     def request(self, one: ChatRequest) -> None:
@@ -125,7 +125,7 @@ class _Player:
             caller,
             self.table,
             self.store,
-            self.wishes or one.wishes,
+            self.preferences or one.preferences,
             Lessons(None),
             taught=taught[:known],
         )
@@ -138,7 +138,7 @@ class _Player:
         played.answer = _record(exchange, response, complete=one.flow.error is None)
 
 
-def _record(exchange: Exchange, response: http.Response, complete: bool) -> str:
+def _record(exchange: Recorder, response: http.Response, complete: bool) -> str:
     """Record an answer as it would be while it passes; what became of it."""
     if response.status_code != 200:
         return "refused"

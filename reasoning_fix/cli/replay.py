@@ -18,7 +18,7 @@ import msgspec
 from reasoning_fix.captures.replaying import Played, Replay, replay
 from reasoning_fix.cli import flow_files
 from reasoning_fix.engine import policy
-from reasoning_fix.engine.policy import Wishes
+from reasoning_fix.engine.policy import Preferences
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Replay the file; returns the exit code."""
-    wishes = Wishes(arguments.fallback) if arguments.fallback else None
-    played = replay(flow_files.flows(arguments), flow_files.table(arguments), wishes)
+    preferences = Preferences(arguments.fallback) if arguments.fallback else None
+    played = replay(flow_files.flows(arguments), flow_files.table(arguments), preferences)
     if arguments.json:
         print(msgspec.json.format(msgspec.json.encode(_bare(played))).decode())
         return 0

@@ -11,7 +11,7 @@ from reasoning_fix.dialects.turns import Fingerprints, Slot, Turn
 from reasoning_fix.dialects.wire import Change, Dialect, Request
 from reasoning_fix.engine.candidates import ScopedLookup
 from reasoning_fix.engine.matching.verdicts import Verdict
-from reasoning_fix.engine.policy import NOTHING, Policy, Wishes, filled_in
+from reasoning_fix.engine.policy import NOTHING, Policy, Preferences, filled_in
 from reasoning_fix.engine.recording import thought_of
 from reasoning_fix.engine.report import Report
 from reasoning_fix.providers.table import Provider, Table
@@ -30,7 +30,7 @@ class Treatment:
         provider: Provider,
         table: Table,
         policy: Policy,
-        wishes: Wishes,
+        preferences: Preferences,
         lookup: ScopedLookup,
         marks: Fingerprints,
     ) -> None:
@@ -42,7 +42,7 @@ class Treatment:
         self._provider = provider
         self._table = table
         self._policy = policy
-        self._wishes = wishes
+        self._preferences = preferences
         self._lookup = lookup
         self._marks = marks
         self._fields = [name for name in dialect.fields(provider) if name not in policy.forbidden]
@@ -326,7 +326,7 @@ class Treatment:
         return message.text if isinstance(message, Turn) else ""
 
     def _fill(self, said: Slot, own: dict[str, bytes], context: bytes) -> dict[str, bytes]:
-        if self._wishes.mode == NOTHING or not self._demanded(said):
+        if self._preferences.mode == NOTHING or not self._demanded(said):
             return {}
         if self._policy.puts_nothing_back and not self._policy.strict:
             return {}

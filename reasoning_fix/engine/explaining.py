@@ -15,7 +15,7 @@ from reasoning_fix.dialects.turns import NONE, Slot, Turn, visible
 from reasoning_fix.dialects.wire import NotChatError
 from reasoning_fix.engine import policy
 from reasoning_fix.engine.matching.verdicts import Matched
-from reasoning_fix.engine.policy import Wishes
+from reasoning_fix.engine.policy import Preferences
 from reasoning_fix.engine.report import Report, Treated
 from reasoning_fix.engine.restoring import Caller, Restored, restore
 from reasoning_fix.providers.lessons import Lesson, Lessons
@@ -167,7 +167,7 @@ def explain(
     caller: Caller,
     table: Table,
     store: Store,
-    wishes: Wishes,
+    preferences: Preferences,
     lessons: Lessons,
     *,
     taught: Sequence[Lesson] = (),
@@ -181,7 +181,7 @@ def explain(
             caller,
             table,
             store,
-            wishes,
+            preferences,
             lessons,
             taught=taught,
             observer=watcher,
@@ -193,7 +193,7 @@ def explain(
     told.model, told.done = report.model, _done(report, restored)
     assert watcher.seen is not None
     treated = {turn.index: turn for turn in report.turns}
-    explainer = _Explainer(watcher, watcher.seen, caller, table, store, wishes, report, body)
+    explainer = _Explainer(watcher, watcher.seen, caller, table, store, preferences, report, body)
     told.turns = [
         explainer.turn(position, treated.get(slot.index, Treated(slot.index, UNTOUCHED)))
         for position, slot in enumerate(watcher.seen.history.slots)
@@ -222,14 +222,14 @@ class _Explainer:
         caller: Caller,
         table: Table,
         store: Store,
-        wishes: Wishes,
+        preferences: Preferences,
         report: Report,
         body: bytes,
     ) -> None:
         self.watcher = watcher
         self.seen = seen
         self.caller = caller
-        self.wishes = wishes
+        self.preferences = preferences
         self.report = report
         self.store = store
         self.slots = seen.history.slots
@@ -237,7 +237,7 @@ class _Explainer:
         self.request = self.dialect.read_request(body)
         self.messages = self.request.messages
         self.rule = caller.provider.rule_at(caller.endpoint, report.model)
-        self.policy = policy.policy(table, caller.endpoint, self.rule, wishes, report.lessons)
+        self.policy = policy.policy(table, caller.endpoint, self.rule, preferences, report.lessons)
         # Messages that have the thought of their turn.
         self.holders = {turn.index for turn in report.turns if turn.status in ("restored", "sent")}
         self.records = [
@@ -274,7 +274,7 @@ class _Explainer:
         statuses = {turn.status for turn in turns}
         if statuses == {"sent"}:
             return "the client sends the reasoning of every turn itself"
-        if self.wishes.mode == policy.NOTHING and "absent" in statuses:
+        if self.preferences.mode == policy.NOTHING and "absent" in statuses:
             return "nothing to restore is on record, and the option reasoning_fallback is none"
         return "nothing is missing that is on record or demanded"
 
@@ -433,7 +433,7 @@ class _Explainer:
 
     def _left(self, has_calls: bool) -> str:
         tools = self.policy.required == "with_tools"
-        if self.wishes.mode == policy.NOTHING:
+        if self.preferences.mode == policy.NOTHING:
             return "the option reasoning_fallback is none, so it is left"
         if self.policy.placeholder is None and (tools or self.policy.demands(has_calls, True)):
             return f"{self._demand()}, but what stands in for it is not known"

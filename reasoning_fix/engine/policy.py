@@ -1,7 +1,7 @@
 """What to do for a turn that nobody recorded, and when to turn thinking off: by rule, lesson and wish.
 
 The rules are rows of providers.toml with their sources, the lessons are what refusals taught (lessons.py),
-the wishes are the person's options. This file only weighs them; it knows no wire format but for the
+the preferences are the person's options. This file only weighs them; it knows no wire format but for the
 parameters of a request, which all share.
 """
 
@@ -24,7 +24,7 @@ MODES = (AUTO, DISABLE, NOTHING)
 type Settings = dict[str, bytes | None]
 
 
-class Wishes(msgspec.Struct, frozen=True):
+class Preferences(msgspec.Struct, frozen=True):
     """What the person asked for: the mode for turns not on record, models (a regular expression, "" for
     none) whose thinking is turned off on every request, and whether reasoning is asked for apart."""
 
@@ -80,7 +80,9 @@ class Policy(msgspec.Struct):
         return not self.strict and not any(text in self.refuses for text in texts)
 
 
-def policy(table: Table, endpoint: Endpoint, rule: Rule, wishes: Wishes, lessons: Sequence[Lesson]) -> Policy:
+def policy(
+    table: Table, endpoint: Endpoint, rule: Rule, preferences: Preferences, lessons: Sequence[Lesson]
+) -> Policy:
     """The rule of a model, as lessons amend it. What the person set themselves is not amended."""
     found = Policy(
         rule=rule,
@@ -119,7 +121,7 @@ def policy(table: Table, endpoint: Endpoint, rule: Rule, wishes: Wishes, lessons
                 found.must_turn_off = True
             case "missing" if not is_own:
                 found.strict, found.is_refused = True, False
-                if wishes.mode != NOTHING:
+                if preferences.mode != NOTHING:
                     found.required = "always"
                     found.placeholder = found.known_empty = lesson.detail
             case _:
@@ -154,9 +156,9 @@ def ignored(table: Table, lessons: Sequence[Lesson], parameters: Mapping[str, ms
     )
 
 
-def is_to_be_off(wishes: Wishes, model: str) -> bool:
+def is_to_be_off(preferences: Preferences, model: str) -> bool:
     """Whether the person wants thinking turned off for this model, whatever the request says."""
-    return bool(wishes.disable) and re.search(wishes.disable, model, re.IGNORECASE) is not None
+    return bool(preferences.disable) and re.search(preferences.disable, model, re.IGNORECASE) is not None
 
 
 def turned_off(switch: OffSwitch, parameters: Mapping[str, msgspec.Raw]) -> Settings:

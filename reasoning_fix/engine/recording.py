@@ -92,7 +92,7 @@ class Rest:
                 logger.debug("fault after a request was sent on", exc_info=fault)
 
 
-class Exchange(msgspec.Struct):
+class Recorder(msgspec.Struct):
     """One request on its way: where the turn that answers it will stand, and for whom it is recorded.
 
     The place is known once the `rest` is done, if there is one. `brought` are turns that the client itself
@@ -141,7 +141,7 @@ def thought_of(marks: Fingerprints, fields: dict[str, bytes], whole: str = "") -
 
 
 def make_record(
-    exchange: Exchange, said: Slot, context: bytes, parent: bytes, thread: bytes, answer: Answered
+    exchange: Recorder, said: Slot, context: bytes, parent: bytes, thread: bytes, answer: Answered
 ) -> Record:
     """A turn in a context, as a record sealed for the exchange's scope."""
     key = os.urandom(16)
@@ -168,7 +168,7 @@ def make_record(
     )
 
 
-def learn(exchange: Exchange) -> None:
+def learn(exchange: Recorder) -> None:
     """Put on record what the client taught, now that the provider has answered."""
     if exchange.rest is not None:
         exchange.rest()
@@ -179,7 +179,7 @@ def learn(exchange: Exchange) -> None:
         exchange.told(exchange.scope.id, brought)
 
 
-def record_answer(exchange: Exchange, answer: Answered) -> None:
+def record_answer(exchange: Recorder, answer: Answered) -> None:
     """Put one choice of an answer into the store. A placeholder that a model echoes is never recorded."""
     if exchange.rest is not None:
         exchange.rest()
@@ -211,7 +211,7 @@ def record_answer(exchange: Exchange, answer: Answered) -> None:
     _teach(exchange, answer)
 
 
-def _teach(exchange: Exchange, answer: Answered) -> None:
+def _teach(exchange: Recorder, answer: Answered) -> None:
     """What a thought says besides: that thinking is on here whatever a switch says, and how it is spelled."""
     if exchange.lessons is None:
         return
@@ -235,7 +235,7 @@ def is_text(value: bytes) -> bool:
     return True
 
 
-def _is_echo(exchange: Exchange, name: str, value: bytes) -> bool:
+def _is_echo(exchange: Recorder, name: str, value: bytes) -> bool:
     """A placeholder that carries words (blank ones are values of their own)."""
     texts = exchange.dialect.texts(name, value) or ()
     said = [text for text in texts if text.strip()]

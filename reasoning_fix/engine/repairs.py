@@ -17,8 +17,8 @@ from reasoning_fix.dialects import DIALECTS, values
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import NotChatError, Request
 from reasoning_fix.engine import policy
-from reasoning_fix.engine.policy import Wishes
-from reasoning_fix.engine.recording import Exchange
+from reasoning_fix.engine.policy import Preferences
+from reasoning_fix.engine.recording import Recorder
 from reasoning_fix.engine.restoring import Caller, Remembering, Restored, conversation_of, restore
 from reasoning_fix.providers.lessons import TURN_OFF, About, Lesson, Lessons
 from reasoning_fix.providers.refusals import Recognised
@@ -54,12 +54,12 @@ class Sent(msgspec.Struct, weakref=True):
     body: bytes
     restored: Restored
     store: Store
-    wishes: Wishes
+    preferences: Preferences
     memory: Remembering
     refused: str = ""
 
     @property
-    def exchange(self) -> Exchange:
+    def exchange(self) -> Recorder:
         return self.restored.exchange
 
     @property
@@ -94,7 +94,7 @@ def attempt(refusal: Recognised, said: str, sent: Sent, table: Table, lessons: L
                 sent.caller,
                 table,
                 sent.store,
-                sent.wishes,
+                sent.preferences,
                 lessons,
                 taught=tried,
                 memory=sent.memory,
@@ -176,20 +176,20 @@ def _against_missing(sent: Sent, table: Table, conversation: str) -> Iterator[tu
 
     For what is not, words are sure to count as reasoning, a blank may do.
     """
-    report, wishes = sent.restored.report, sent.wishes
+    report, preferences = sent.restored.report, sent.preferences
     ignored = [report.switch] if report.switch else []
     thinks = tuple(
         Lesson(sent.caller.host, sent.caller.endpoint.dialect, report.model, "ignores_switch", name)
         for name in ignored
     )
     off = _lesson(sent, "missing", TURN_OFF, conversation)
-    if wishes.mode == policy.DISABLE and not thinks:
+    if preferences.mode == policy.DISABLE and not thinks:
         yield (off,)
     rule = sent.caller.provider.rule(report.model, sent.caller.endpoint.dialect)
     for text in dict.fromkeys((table.stand_in, rule.placeholder, _BLANK)):
         if text is not None:
             yield (*thinks, _lesson(sent, "missing", text))
-    if wishes.mode != policy.NOTHING:
+    if preferences.mode != policy.NOTHING:
         yield (off,)
 
 

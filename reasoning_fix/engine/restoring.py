@@ -22,9 +22,9 @@ from reasoning_fix.engine.decisions import Treatment
 from reasoning_fix.engine.matching import match
 from reasoning_fix.engine.matching.verdicts import Contradiction, Conversation, Last, Matching, Observer
 from reasoning_fix.engine.originals import Before, was, was_at_top
-from reasoning_fix.engine.policy import Settings, Wishes
+from reasoning_fix.engine.policy import Preferences, Settings
 from reasoning_fix.engine.prefix_cache import Circumstances, Memory, Start
-from reasoning_fix.engine.recording import Exchange, Rest, is_text, make_record, nobody, now, thought_of
+from reasoning_fix.engine.recording import Recorder, Rest, is_text, make_record, nobody, now, thought_of
 from reasoning_fix.engine.report import Report, Treated
 from reasoning_fix.providers.lessons import Lesson, Lessons
 from reasoning_fix.providers.rows import Endpoint, OffSwitch
@@ -53,7 +53,7 @@ class Restored(msgspec.Struct):
 
     body: bytes | None
     report: Report
-    exchange: Exchange
+    exchange: Recorder
 
 
 class Known(msgspec.Struct, frozen=True, gc=False):
@@ -72,7 +72,7 @@ def restore(
     caller: Caller,
     table: Table,
     store: Store,
-    wishes: Wishes,
+    preferences: Preferences,
     lessons: Lessons,
     *,
     taught: Sequence[Lesson] = (),
@@ -90,7 +90,9 @@ def restore(
 
     def restoration() -> _Restoration:
         request = DIALECTS[caller.endpoint.dialect].open_request(body)
-        return _Restoration(request, caller, table, store, wishes, lessons, taught, observer, memory, defers)
+        return _Restoration(
+            request, caller, table, store, preferences, lessons, taught, observer, memory, defers
+        )
 
     try:
         return restoration().run()
@@ -125,7 +127,7 @@ class _Restoration:
         caller: Caller,
         table: Table,
         store: Store,
-        wishes: Wishes,
+        preferences: Preferences,
         lessons: Lessons,
         taught: Sequence[Lesson],
         observer: Observer | None,
@@ -136,7 +138,7 @@ class _Restoration:
         self.caller = caller
         self.table = table
         self.store = store
-        self.wishes = wishes
+        self.preferences = preferences
         self.observer = observer
         self.memory = memory
         self.defers = defers
@@ -151,14 +153,14 @@ class _Restoration:
         family = (rule.name if is_known else "") or request.model
         self.lessons = lessons
         known = (*self._known(family), *taught)
-        self.policy = policies.policy(table, caller.endpoint, rule, wishes, known)
+        self.policy = policies.policy(table, caller.endpoint, rule, preferences, known)
         self.treatment = Treatment(
             request,
             self.dialect,
             caller.provider,
             table,
             self.policy,
-            wishes,
+            preferences,
             self.lookup,
             self.marks,
         )
@@ -241,7 +243,7 @@ class _Restoration:
         return sent is not None and all(self.treatment.stays(own) for own in sent)
 
     def _work(
-        self, treats: bool, going: Going | None, exchange: Exchange, turn_off: bool = False
+        self, treats: bool, going: Going | None, exchange: Recorder, turn_off: bool = False
     ) -> tuple[bytes | None, bool]:
         """Match and treat the turns, find the place of the answer, learn and remember.
 
@@ -259,7 +261,7 @@ class _Restoration:
         changes = self._changes(treats, going, history, matching)
         if treats:
             self._learn(history.slots, matching, exchange, None if last is None else last.record)
-        lacks = self.treatment.lacking and self.wishes.mode == policies.DISABLE
+        lacks = self.treatment.lacking and self.preferences.mode == policies.DISABLE
         if turn_off or (lacks and self.policy.off is not None):
             return None, True
         if going is not None:
@@ -398,13 +400,13 @@ class _Restoration:
     def _settings(self) -> tuple[Settings, bool]:
         """Members to set at the top of the body, and whether thinking is to be turned off."""
         policy, parameters = self.policy, self.request.parameters
-        if policies.is_to_be_off(self.wishes, self.request.model) and policy.off is not None:
+        if policies.is_to_be_off(self.preferences, self.request.model) and policy.off is not None:
             return {}, True
         if self.switch is not None:
             return {}, False
         settings = policies.conflicts(policy, parameters)
         split = self.caller.endpoint.split
-        if self.wishes.split and split and parameter(parameters, (split,)) is None:
+        if self.preferences.split and split and parameter(parameters, (split,)) is None:
             settings[split] = b"true"
         turn_off = policy.must_turn_off
         if policy.refuses_forced_tools and policies.forces_a_tool(parameters):
@@ -414,8 +416,8 @@ class _Restoration:
                 settings["tool_choice"] = None
         return settings, turn_off and policy.off is not None
 
-    def _exchange(self) -> Exchange:
-        return Exchange(
+    def _exchange(self) -> Recorder:
+        return Recorder(
             store=self.store,
             scope=self.caller.scope,
             marks=self.marks,
@@ -431,7 +433,7 @@ class _Restoration:
             off=self.report.switch,
         )
 
-    def _place(self, exchange: Exchange, matching: Matching, history: History) -> None:
+    def _place(self, exchange: Recorder, matching: Matching, history: History) -> None:
         """Where the answer will stand."""
         continued = self.request.continued
         last = self.request.messages[continued] if continued is not None else None
@@ -441,7 +443,7 @@ class _Restoration:
         exchange.parent, exchange.thread = matching.parent, matching.thread
         exchange.lead = last.text if isinstance(last, Turn) else ""
 
-    def _learn(self, slots: list[Slot], matching: Matching, exchange: Exchange, last: Record | None) -> None:
+    def _learn(self, slots: list[Slot], matching: Matching, exchange: Recorder, last: Record | None) -> None:
         """Take down what the client itself brought, where nothing is on record for that turn.
 
         `last` is the recorded turn before these.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from reasoning_fix.dialects.wire import AnswerError
 from reasoning_fix.engine import usage
-from reasoning_fix.engine.recording import Exchange, record_answer
+from reasoning_fix.engine.recording import Recorder, record_answer
 from reasoning_fix.providers import refusals
 from reasoning_fix.streams.coding import CodingError, decoder
 from reasoning_fix.streams.copies import Copy, Kept
@@ -35,7 +35,7 @@ class Tap:
 
     def __init__(
         self,
-        exchange: Exchange,
+        exchange: Recorder,
         content_encoding: str,
         streamed: bool,
         length: int | None,

@@ -4,7 +4,7 @@ import msgspec
 from mitmproxy import flow, http
 
 from reasoning_fix.engine.originals import undone
-from reasoning_fix.engine.policy import Wishes
+from reasoning_fix.engine.policy import Preferences
 from reasoning_fix.providers.rows import Endpoint
 from reasoning_fix.providers.table import Provider, Table
 from reasoning_fix.proxy import callers, metadata
@@ -33,10 +33,10 @@ class ChatRequest(msgspec.Struct):
         return self.route.endpoint
 
     @property
-    def wishes(self) -> Wishes:
-        if self.notes is None or self.notes.wishes is None:
-            return Wishes()
-        return Wishes(*self.notes.wishes)
+    def preferences(self) -> Preferences:
+        if self.notes is None or self.notes.preferences is None:
+            return Preferences()
+        return Preferences(*self.notes.preferences)
 
     @property
     def begun(self) -> float:

@@ -4,7 +4,7 @@ import msgspec
 from mitmproxy import flow, http
 
 from reasoning_fix.engine.explaining import Earlier, explain
-from reasoning_fix.engine.policy import Wishes
+from reasoning_fix.engine.policy import Preferences
 from reasoning_fix.providers.lessons import Lessons
 from reasoning_fix.providers.table import Table
 from reasoning_fix.proxy import callers
@@ -20,7 +20,7 @@ class OnRecord(msgspec.Struct, frozen=True):
     installation: Installation
     lessons: Lessons
     table: Table
-    wishes: Wishes
+    preferences: Preferences
 
     def explain(self, one: flow.Flow, texts: bool) -> list[str]:
         """For a person, why each turn of this request was or was not restored."""
@@ -35,7 +35,7 @@ class OnRecord(msgspec.Struct, frozen=True):
             caller,
             self.table,
             Earlier(self.store, int(asked.begun * 1000)),
-            asked.wishes if noted is not None and noted.wishes is not None else self.wishes,
+            asked.preferences if noted is not None and noted.preferences is not None else self.preferences,
             Lessons(None) if noted is not None else self.lessons,
             taught=noted.taught(caller.host, asked.endpoint.dialect, family) if noted is not None else (),
         )

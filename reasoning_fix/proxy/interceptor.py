@@ -86,7 +86,7 @@ class Interceptor:
         logger.info(
             "reasoning-fix is ready: %d provider hosts, fallback %s, turns in %s.",
             len(self._table.hosts()),
-            self._options.wishes.mode,
+            self._options.preferences.mode,
             "memory" if isinstance(belongings.store, MemoryStore) else self._options.store,
         )
 
@@ -193,7 +193,7 @@ class Interceptor:
             flow.metadata[metadata.KEY] = metadata.written(
                 told.report,
                 sent.caller.endpoint,
-                sent.wishes,
+                sent.preferences,
                 refused=told.means,
                 tried=told.tried,
             )
@@ -238,11 +238,11 @@ class Interceptor:
         except ValueError:
             raise NotChatError("its body does not decompress") from None
         caller = callers.caller(flow, route, kept.installation)
-        table, wishes = self._table, self._options.wishes
+        table, preferences = self._table, self._options.preferences
 
         def work() -> Restored:
             return restore(
-                body, caller, table, kept.store, wishes, kept.lessons, memory=kept.memory, defers=True
+                body, caller, table, kept.store, preferences, kept.lessons, memory=kept.memory, defers=True
             )
 
         return body, caller, work
@@ -251,13 +251,13 @@ class Interceptor:
         self, flow: http.HTTPFlow, route: Route, body: bytes, caller: Caller, restored: Restored
     ) -> None:
         """Send a request on as it was restored, and say so."""
-        kept, wishes, report = self._open(), self._options.wishes, restored.report
-        _sent[flow] = Sent(caller, body, restored, kept.store, wishes, kept.memory)
+        kept, preferences, report = self._open(), self._options.preferences, restored.report
+        _sent[flow] = Sent(caller, body, restored, kept.store, preferences, kept.memory)
         client = flow.request.headers.get("user-agent", "")
 
         def account() -> None:
             counting.asked(kept.book, flow, route.provider.name, client, report, restored.exchange)
-            flow.metadata[metadata.KEY] = metadata.written(report, route.endpoint, wishes)
+            flow.metadata[metadata.KEY] = metadata.written(report, route.endpoint, preferences)
 
         if (rest := restored.exchange.rest) is None:
             account()
@@ -303,8 +303,8 @@ class Interceptor:
     def explain(self, flows: Sequence[flow.Flow], texts: bool = True) -> Sequence[str]:
         """Why each turn of these requests was or was not restored; texts: with the first line of each."""
         kept = self._open()
-        wishes = self._options.wishes
-        record = OnRecord(kept.store, kept.installation, kept.lessons, self._table, wishes)
+        preferences = self._options.preferences
+        record = OnRecord(kept.store, kept.installation, kept.lessons, self._table, preferences)
         return [line for one in flows for line in record.explain(one, texts)]
 
     @property

@@ -11,7 +11,7 @@ import msgspec
 from mitmproxy import http
 
 from reasoning_fix.engine.originals import Before
-from reasoning_fix.engine.policy import Wishes
+from reasoning_fix.engine.policy import Preferences
 from reasoning_fix.engine.report import Report, Treated
 from reasoning_fix.providers.lessons import Lesson
 from reasoning_fix.providers.rows import Endpoint
@@ -24,7 +24,7 @@ type _Member = tuple[str, bytes | None]
 
 
 class Notes(msgspec.Struct):
-    """What was done to a flow, by which wishes and lessons, and when its request came and was answered.
+    """What was done to a flow, by which preferences and lessons, and when its request came and was answered.
 
     Times are in milliseconds since the epoch, 0 where not known; `before_turns` and `before_settings` are
     what was changed, as it came; `turns` and their statuses as in a report; `changed` are parameters.
@@ -47,7 +47,8 @@ class Notes(msgspec.Struct):
     answered: int = 0
     only_demanded: bool = False
     refused: str = ""
-    wishes: tuple[str, str, bool] | None = None
+    # In flow files it stands under the name that it had first.
+    preferences: tuple[str, str, bool] | None = msgspec.field(default=None, name="wishes")
     lessons: list[tuple[str, str]] = []
     tried: int | None = None
     remarks: list[str] = []
@@ -89,7 +90,7 @@ class Notes(msgspec.Struct):
 def written(
     report: Report,
     endpoint: Endpoint,
-    wishes: Wishes,
+    preferences: Preferences,
     *,
     refused: str = "",
     tried: int = 0,
@@ -110,7 +111,7 @@ def written(
         refused=refused,
         tried=tried,
         remarks=list(report.remarks),
-        wishes=(wishes.mode, wishes.disable, wishes.split),
+        preferences=(preferences.mode, preferences.disable, preferences.split),
         lessons=[(lesson.means, lesson.detail) for lesson in report.lessons],
     )
     if report.before is not None:
@@ -121,7 +122,8 @@ def written(
 
 def plain(notes: Notes) -> dict[str, Any]:
     """Notes as values that a flow file holds: lists for tuples, bytes as they are."""
-    return {name: _plain(getattr(notes, name)) for name in Notes.__struct_fields__}
+    names = zip(Notes.__struct_fields__, Notes.__struct_encode_fields__, strict=True)
+    return {written: _plain(getattr(notes, name)) for name, written in names}
 
 
 def _plain(value: Any) -> Any:

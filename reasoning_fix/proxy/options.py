@@ -12,7 +12,7 @@ from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 
 from reasoning_fix.engine import policy
-from reasoning_fix.engine.policy import Wishes
+from reasoning_fix.engine.policy import Preferences
 from reasoning_fix.machine import folders
 from reasoning_fix.providers.files import ProviderTableError
 from reasoning_fix.providers.table import Table, load_table
@@ -24,7 +24,7 @@ _MEMORY = "memory"
 class Options(msgspec.Struct, frozen=True):
     """What was given. `store` is the path of the store, None: memory; `view_bytes` are kept of a stream."""
 
-    wishes: Wishes
+    preferences: Preferences
     decrypt_all: bool
     store: Path | None
     keep_days: int
@@ -115,7 +115,7 @@ def read() -> Options:
     _one_of("reasoning_decrypt", given.reasoning_decrypt, _DECRYPT_MODES)
     _pattern("reasoning_disable", given.reasoning_disable)
     return Options(
-        wishes=Wishes(given.reasoning_fallback, given.reasoning_disable, given.reasoning_split),
+        preferences=Preferences(given.reasoning_fallback, given.reasoning_disable, given.reasoning_split),
         decrypt_all=given.reasoning_decrypt == "all",
         store=_store(given.reasoning_store),
         keep_days=_whole("reasoning_keep_days", given.reasoning_keep_days, 1),

@@ -12,7 +12,7 @@ from mitmproxy import ctx, http
 from mitmproxy.addons.clientplayback import ReplayHandler
 
 from reasoning_fix.engine import repairs
-from reasoning_fix.engine.recording import Exchange
+from reasoning_fix.engine.recording import Recorder
 from reasoning_fix.engine.repairs import Attempt, Sent
 from reasoning_fix.engine.report import Report
 from reasoning_fix.engine.tap import Tap
@@ -41,7 +41,7 @@ _WORDS = {
 class Again(msgspec.Struct):
     """A request that is sent again, and the tap for its answer."""
 
-    exchange: Exchange
+    exchange: Recorder
     tap: Tap | None = None
 
 
@@ -54,7 +54,7 @@ class Repaired(msgspec.Struct, frozen=True):
     report: Report
     reason: str
     means: str
-    exchange: Exchange
+    exchange: Recorder
     tried: int
     taught: bool
 

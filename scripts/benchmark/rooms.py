@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from reasoning_fix.engine.policy import Wishes
+from reasoning_fix.engine.policy import Preferences
 from reasoning_fix.engine.prefix_cache import Memory
-from reasoning_fix.engine.recording import Exchange, learn
+from reasoning_fix.engine.recording import Recorder, learn
 from reasoning_fix.engine.restoring import Caller, Remembering, Restored, restore
 from reasoning_fix.engine.tap import Tap
 from reasoning_fix.providers.lessons import Lessons
@@ -48,7 +48,7 @@ class Rooms:
             tap(chunk)
         tap.finish(complete=True)
 
-    def _exchange(self) -> Exchange:
+    def _exchange(self) -> Recorder:
         body = json.dumps({"model": "deepseek-v4-pro", "messages": [{"role": "user", "content": "go"}]})
         return self.forward(body.encode()).exchange
 
@@ -59,7 +59,7 @@ class Rooms:
             self._caller,
             self._table,
             self._store,
-            Wishes(),
+            Preferences(),
             self._lessons,
             memory=self._memory,
             defers=True,

@@ -18,7 +18,7 @@ import zstandard
 from mitmproxy import http
 from mitmproxy.io import FlowWriter
 
-from reasoning_fix.engine.policy import Wishes
+from reasoning_fix.engine.policy import Preferences
 from reasoning_fix.providers.rows import Means
 from reasoning_fix.providers.table import BUILT_IN
 from reasoning_fix.proxy import metadata
@@ -173,7 +173,7 @@ def _noted() -> list[bytes]:
     found = []
     for world in worlds().values():
         report = world.fresh().restore_body(world.body, world.caller).report
-        written = metadata.written(report, world.caller.endpoint, Wishes())
+        written = metadata.written(report, world.caller.endpoint, Preferences())
         found.append(json.dumps(written, default=lambda value: base64.b64encode(value).decode()).encode())
     return found
 
@@ -191,7 +191,7 @@ def _flows() -> list[bytes]:
             flow.request.content = body
             if noted:
                 flow.metadata[metadata.KEY] = metadata.written(
-                    restored.report, world.caller.endpoint, Wishes()
+                    restored.report, world.caller.endpoint, Preferences()
                 )
             writer.add(flow)
         found.append(file.getvalue())

@@ -22,7 +22,7 @@ from reasoning_fix.dialects.turns import visible
 from reasoning_fix.dialects.wire import NotChatError
 from reasoning_fix.engine import tap as tap_room
 from reasoning_fix.engine.originals import undone
-from reasoning_fix.engine.policy import Wishes
+from reasoning_fix.engine.policy import Preferences
 from reasoning_fix.engine.tap import Tap
 from reasoning_fix.providers import files, refusals
 from reasoning_fix.providers.files import ProviderTableError
@@ -383,7 +383,7 @@ def flow_files(data: bytes) -> None:
         flows = load(path)
     except CaptureError:
         return
-    record = OnRecord(scene.store, scene.installation, scene.lessons, scene.table, Wishes())
+    record = OnRecord(scene.store, scene.installation, scene.lessons, scene.table, Preferences())
     for number, one in enumerate(flows):
         chat_request(number, one, scene.table)
         record.explain(one, True)

@@ -9,7 +9,7 @@ from functools import cache
 from random import Random
 from typing import Any
 
-from reasoning_fix.engine.recording import Exchange, record_answer
+from reasoning_fix.engine.recording import Recorder, record_answer
 from reasoning_fix.store import Record
 from reasoning_fix.store.memory import MemoryStore
 from tests.conversations import Scene, call, tool, turn, user
@@ -44,7 +44,7 @@ class World:
         self.scene.store = store
         return self.scene
 
-    def exchange(self) -> Exchange:
+    def exchange(self) -> Recorder:
         """A request that waits for its answer."""
         return self.fresh().restore_body(self.first, self.caller).exchange
 

@@ -558,7 +558,7 @@ def test_the_report_the_explanation_and_the_view_say_what_is_odd(wire: Wire, odd
     assert report.odd == {TOLD[odd]: 1}
     assert report.text().endswith(f"; 1 message {TOLD[odd]}")
     scene = wire.scene
-    told, _ = explain(body, wire.caller, scene.table, scene.store, scene.wishes, scene.lessons)
+    told, _ = explain(body, wire.caller, scene.table, scene.store, scene.preferences, scene.lessons)
     assert told.lines()[-1] == f"  note: {scene.member}[0] {TOLD[odd]}"
     shown = request_text(body, wire.caller.endpoint.dialect, Told(tuple(report.turns)))
     assert f": {TOLD[odd]}\n" in shown and shown.count("reasoning restored") == 4
@@ -571,7 +571,7 @@ def test_every_oddity_can_be_explained_and_shown(wire: Wire, odd: str) -> None:
         messages = list(wire.messages)
         messages[at] = ODD[odd](messages[at])
         body = wire.body(messages)
-        told, _ = explain(body, wire.caller, scene.table, scene.store, scene.wishes, scene.lessons)
+        told, _ = explain(body, wire.caller, scene.table, scene.store, scene.preferences, scene.lessons)
         assert told.turns
         shown = request_text(body, wire.caller.endpoint.dialect, Told())
         assert "cannot be shown" not in shown and "[0]" in shown

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from reasoning_fix.dialects.chat_answers import AnswerFolder
 from reasoning_fix.engine.matching.verdicts import Opened
-from reasoning_fix.engine.recording import Exchange
+from reasoning_fix.engine.recording import Recorder
 from reasoning_fix.engine.tap import Tap
 from reasoning_fix.store.memory import MemoryStore
 from tests import SAMPLES
@@ -28,7 +28,7 @@ FIELDS = ("reasoning_content", "reasoning", "reasoning_details")
 type Said = tuple[Opened, bool]
 
 
-def exchange(name: str) -> tuple[Scene, Exchange]:
+def exchange(name: str) -> tuple[Scene, Recorder]:
     scene = Scene()
     exchange = scene.restore([user("go")]).exchange
     exchange.snapshots = "cumulative" in name

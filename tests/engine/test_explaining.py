@@ -12,7 +12,7 @@ from mitmproxy.test import taddons, tflow, tutils
 
 from reasoning_fix import cli
 from reasoning_fix.engine.explaining import LINE_LENGTH, Earlier, Explained, Explanation, explain
-from reasoning_fix.engine.policy import Wishes
+from reasoning_fix.engine.policy import Preferences
 from reasoning_fix.providers.lessons import Lesson
 from reasoning_fix.proxy.interceptor import Interceptor
 from tests.captured import Studio, write
@@ -26,10 +26,10 @@ class Told(Scene):
     """A scene that says why."""
 
     def explain(self, messages: list[Message], key: str = "sk-one", **parameters: object) -> Explanation:
-        wishes = msgspec.structs.replace(self.wishes, mode=self.mode)
+        preferences = msgspec.structs.replace(self.preferences, mode=self.mode)
         body = self.body(messages, **parameters)
         caller = self.caller(key)
-        told, restored = explain(body, caller, self.table, self.store, wishes, self.lessons)
+        told, restored = explain(body, caller, self.table, self.store, preferences, self.lessons)
         sent = self.restore(messages, key=key, **parameters)
         assert restored is not None and restored.body == sent.body
         return told
@@ -173,7 +173,7 @@ UNTOUCHED = {
 @pytest.mark.parametrize(("parameters", "reason"), UNTOUCHED.values(), ids=UNTOUCHED)
 def test_why_nothing_was_touched(scene: Told, parameters: dict[str, object], reason: str) -> None:
     body = json.dumps(json.loads(scene.body(LATER)) | parameters).encode()
-    told, _ = explain(body, scene.caller(), scene.table, scene.store, Wishes(), scene.lessons)
+    told, _ = explain(body, scene.caller(), scene.table, scene.store, Preferences(), scene.lessons)
     assert told.untouched == reason
     assert f"nothing was changed: {reason}" in "\n".join(told.lines())
     assert {turn.status for turn in told.turns} <= {"untouched"}
@@ -182,7 +182,7 @@ def test_why_nothing_was_touched(scene: Told, parameters: dict[str, object], rea
 def test_a_conversation_that_the_server_keeps() -> None:
     scene = Told(path="/responses")
     body = scene.body(GO, previous_response_id="resp_1")
-    told, restored = explain(body, scene.caller(), scene.table, scene.store, Wishes(), scene.lessons)
+    told, restored = explain(body, scene.caller(), scene.table, scene.store, Preferences(), scene.lessons)
     assert restored is None
     assert told.untouched == "the server keeps this conversation itself (previous_response_id)"
 
@@ -232,9 +232,9 @@ def test_looking_on_changes_nothing(scene: Told) -> None:
     before = len(scene.records())
     body = scene.body([*GO, turn("Mine.", reasoning_content="My own thought."), user("x")])
     past = Earlier(scene.store, 0)
-    told, _ = explain(body, scene.caller(), scene.table, past, Wishes(), scene.lessons)
+    told, _ = explain(body, scene.caller(), scene.table, past, Preferences(), scene.lessons)
     assert len(scene.records()) == before
-    told, _ = explain(scene.body(LATER), scene.caller(), scene.table, past, Wishes(), scene.lessons)
+    told, _ = explain(scene.body(LATER), scene.caller(), scene.table, past, Preferences(), scene.lessons)
     assert told.turns[0].status == "filled" and told.turns[0].candidates == []
 
 

@@ -97,7 +97,7 @@ def test_what_went_out_says_again_what_came(
         assert restored.report.before is None
         return
     assert restored.report.before is not None and restored.body != body
-    noted = metadata.written(restored.report, caller.endpoint, scene.wishes)
+    noted = metadata.written(restored.report, caller.endpoint, scene.preferences)
     was = metadata.read({metadata.KEY: noted})
     assert was is not None and was.before == restored.report.before and was.altered
     dialect = caller.endpoint.dialect

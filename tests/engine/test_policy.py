@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reasoning_fix.engine.policy import Wishes
+from reasoning_fix.engine.policy import Preferences
 from reasoning_fix.providers.lessons import Lesson
 from reasoning_fix.providers.rows import Means
 from tests.conversations import Scene, call, reasoning, tool, turn, user
@@ -140,7 +140,7 @@ def test_none_fills_nothing_and_restores_all() -> None:
 
 def test_chosen_models_never_think() -> None:
     scene = Scene(model="deepseek-flash")
-    scene.wishes = Wishes(disable="flash")
+    scene.preferences = Preferences(disable="flash")
     got = sent(scene, [user("go")], reasoning_effort="max")
     assert got["thinking"] == {"type": "disabled"} and "reasoning_effort" not in got
     scene.model = "deepseek-v4-pro"
@@ -149,13 +149,13 @@ def test_chosen_models_never_think() -> None:
 
 def test_a_choice_that_the_client_made_already_changes_nothing() -> None:
     scene = Scene(model="deepseek-flash")
-    scene.wishes = Wishes(disable="flash")
+    scene.preferences = Preferences(disable="flash")
     assert sent(scene, [user("go")], thinking={"type": "disabled"}) == {}
 
 
 def test_what_contradicts_inside_a_parameter_goes_and_the_rest_stays() -> None:
     scene = Scene(path="/anthropic/v1/messages", model="claude-opus-5")
-    scene.wishes = Wishes(disable="claude")
+    scene.preferences = Preferences(disable="claude")
     got = sent(scene, [user("go")], output_config={"effort": "high", "format": {"type": "json_schema"}})
     assert got["output_config"] == {"format": {"type": "json_schema"}}
     assert got["thinking"] == {"type": "disabled"}
@@ -163,11 +163,11 @@ def test_what_contradicts_inside_a_parameter_goes_and_the_rest_stays() -> None:
 
 def test_split_is_asked_for_where_the_endpoint_knows_it() -> None:
     scene = Scene("api.minimax.io", "MiniMax-M2.7")
-    scene.wishes = Wishes(split=True)
+    scene.preferences = Preferences(split=True)
     assert sent(scene, [user("go")])["reasoning_split"] is True
     assert sent(scene, [user("go")], reasoning_split=False) == {}
     other = Scene()
-    other.wishes = Wishes(split=True)
+    other.preferences = Preferences(split=True)
     assert sent(other, [user("go")]) == {}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from reasoning_fix.dialects import DIALECTS
 from reasoning_fix.engine.matching.verdicts import Opened
-from reasoning_fix.engine.recording import Exchange
+from reasoning_fix.engine.recording import Recorder
 from reasoning_fix.engine.tap import Tap
 from reasoning_fix.streams.events import EventReader
 from tests import SAMPLES
@@ -30,7 +30,7 @@ EVERY_STREAM = pytest.mark.parametrize(
 type Said = list[tuple[Opened, bool]]
 
 
-def begin(dialect: str, name: str = "") -> tuple[Scene, Exchange]:
+def begin(dialect: str, name: str = "") -> tuple[Scene, Recorder]:
     scene = Scene(path=PATHS[dialect])
     exchange = scene.restore([user("go")]).exchange
     exchange.snapshots = "cumulative" in name

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reasoning_fix.engine.policy import TURN_OFF, Wishes
+from reasoning_fix.engine.policy import TURN_OFF, Preferences
 from reasoning_fix.providers.lessons import KEEP_DAYS, Lesson, Lessons
 from tests.conversations import Scene, call, reasoning, tool, turn, user
 
@@ -262,7 +262,7 @@ def test_a_forced_tool_is_only_asked_for_where_thinking_cannot_be_turned_off() -
 
 def test_always_thinks_takes_the_switch_away() -> None:
     scene = Scene()
-    scene.wishes = Wishes(disable="deepseek")
+    scene.preferences = Preferences(disable="deepseek")
     assert b'"disabled"' in (scene.restore([user("go")]).body or b"")
     taught(scene, "always_thinks")
     assert scene.restore([user("go")]).body is None

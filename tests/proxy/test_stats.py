@@ -191,8 +191,8 @@ def test_several_processes_share_one_file(tmp_path: Path) -> None:
     program = textwrap.dedent("""
         import sys
         from pathlib import Path
-        from reasoning_fix.tally.book import Book
-        from reasoning_fix.tally.counts import Line
+        from reasoning_fix.proxy.stats.book import Book
+        from reasoning_fix.proxy.stats.counts import Line
         kept = Book(Path(sys.argv[1]), flush_seconds=1e6)
         for _ in range(50):
             kept.add(Line("2026-11-18", "deepseek", "m", "c"), {"requests": 1})
@@ -210,8 +210,8 @@ def test_a_sudden_end_loses_only_what_was_not_yet_written(tmp_path: Path) -> Non
     program = textwrap.dedent("""
         import os, signal, sys
         from pathlib import Path
-        from reasoning_fix.tally.book import Book
-        from reasoning_fix.tally.counts import Line
+        from reasoning_fix.proxy.stats.book import Book
+        from reasoning_fix.proxy.stats.counts import Line
         kept = Book(Path(sys.argv[1]), flush_seconds=1e6)
         line = Line("2026-11-18", "deepseek", "m", "c")
         kept.add(line, {"requests": 7})

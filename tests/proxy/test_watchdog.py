@@ -104,7 +104,7 @@ def test_a_reload_of_the_script_is_not_the_end(
     monkeypatch.setenv("WATCHDOG_USEC", "100000")
     copy = tmp_path / "copy.py"
     copy.write_text(
-        "from reasoning_fix.watchdog import Watchdog\naddons = [Watchdog()]\naddons[0].name = 'w'\n"
+        "from reasoning_fix.proxy.watchdog import Watchdog\naddons = [Watchdog()]\naddons[0].name = 'w'\n"
     )
     start_proxy("-s", str(copy))
     assert _heard_until_ready(manager, times=2) == 0

@@ -197,7 +197,7 @@ def _noted(given: Notes, altered: bool, body: bytes, table: Table) -> dict[str, 
             if _PARAMETER.fullmatch(means) and _is_known(detail, table)
         ],
         model=given.model if _MODEL.fullmatch(given.model) else "",
-        wishes=_wishes(given, _model(body)),
+        preferences=_preferences(given, _model(body)),
         before_turns=None,
         before_settings=None,
         as_sent=not altered,
@@ -215,11 +215,11 @@ def _word(text: str) -> str:
     return text if _NOTED_WORD.fullmatch(text) else ""
 
 
-def _wishes(given: Notes, model: str) -> tuple[str, str, bool] | None:
+def _preferences(given: Notes, model: str) -> tuple[str, str, bool] | None:
     """The options, with this request's model in place of the models that a person named."""
-    if given.wishes is None:
+    if given.preferences is None:
         return None
-    mode, disable, split = given.wishes
+    mode, disable, split = given.preferences
     mode = mode if mode in policy.MODES else policy.AUTO
     return mode, re.escape(model) if disable and _find(disable, model) else "", split
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from reasoning_fix.engine.recording import Exchange
+from reasoning_fix.engine.recording import Recorder
 from reasoning_fix.engine.report import Report
 from reasoning_fix.providers.refusals import STATUSES
 from reasoning_fix.proxy.stats import counts
@@ -17,7 +17,7 @@ from reasoning_fix.proxy.stats.counts import Line, by
 class _Asked(msgspec.Struct):
     line: Line
     report: Report
-    exchange: Exchange
+    exchange: Recorder
 
 
 # Requests on their way. Kept here, so that it outlives a reload of the script.
@@ -30,7 +30,7 @@ def asked(
     provider: str,
     user_agent: str,
     report: Report,
-    exchange: Exchange,
+    exchange: Recorder,
     clock: Callable[[], float] = time.time,
 ) -> None:
     """A chat request was read, and goes on as the report says."""
@@ -55,7 +55,7 @@ def answered(book: Book, flow: object, status: int, refused: str = "") -> None:
 
 
 def repaired(
-    book: Book, flow: object, refused: str, report: Report, exchange: Exchange, taught: bool
+    book: Book, flow: object, refused: str, report: Report, exchange: Recorder, taught: bool
 ) -> None:
     """It was refused, and answered when it was sent again as this report says."""
     known = _asked.pop(flow, None)
@@ -77,7 +77,7 @@ def _treated(report: Report) -> dict[str, int]:
     return found
 
 
-def _came_of(exchange: Exchange) -> dict[str, int]:
+def _came_of(exchange: Recorder) -> dict[str, int]:
     cost = exchange.cost
     return {
         counts.RECORDED: exchange.recorded,

@@ -260,7 +260,7 @@ def test_what_is_missing_beside_the_key_comes_back(tmp_path: Path) -> None:
 _MANY = """
 import sys
 from pathlib import Path
-from reasoning_fix.trust import authority
+from reasoning_fix.machine.trust import authority
 sys.stdin.readline()
 for i in range(5):
     ca = authority.ensure(Path(sys.argv[1]) / str(i), ["api.deepseek.com"], {})
