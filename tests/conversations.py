@@ -9,9 +9,9 @@ import msgspec
 
 from reasoning_fix.engine.matching.verdicts import Opened
 from reasoning_fix.engine.policy import Preferences
-from reasoning_fix.engine.prefix_cache import Memory
+from reasoning_fix.engine.prefix_cache import PrefixCache
 from reasoning_fix.engine.recording import Recorder, learn, record_answer
-from reasoning_fix.engine.restoring import Caller, Remembering, Restored, restore
+from reasoning_fix.engine.restoring import Cache, Caller, Restored, restore
 from reasoning_fix.engine.tap import Tap
 from reasoning_fix.providers.lessons import Lesson, Lessons
 from reasoning_fix.providers.table import load_table
@@ -58,7 +58,7 @@ class Scene:
         self.mode = "auto"
         self.preferences = Preferences()
         self.lessons = Lessons(None)
-        self.memory: Remembering | None = Memory()
+        self.memory: Cache | None = PrefixCache()
         self.defers = False
         self.accepts = True
 

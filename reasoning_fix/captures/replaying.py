@@ -13,6 +13,7 @@ from mitmproxy import flow, http
 
 from reasoning_fix.captures import flow_files
 from reasoning_fix.engine.explaining import UNTOUCHED, Explanation, explain
+from reasoning_fix.engine.knowledge import Knowledge
 from reasoning_fix.engine.policy import Preferences
 from reasoning_fix.engine.recording import Recorder
 from reasoning_fix.engine.restoring import Restored
@@ -90,7 +91,7 @@ class _Player:
         self.preferences = preferences
         self.store = MemoryStore(_ROOM)
         self.installation = Installation(os.urandom(32))
-        self.exchanges: dict[int, Recorder] = {}
+        self.recorders: dict[int, Recorder] = {}
         self.played: dict[int, Played] = {}
 
     def request(self, one: ChatRequest) -> None:
@@ -114,31 +115,25 @@ class _Player:
             played.remarks.append(f"then it was: {', '.join(then) or 'not touched'}")
         self.played[one.number] = played
         if restored is not None:
-            self.exchanges[one.number] = restored.exchange
+            self.recorders[one.number] = restored.recorder
 
     def _restored(self, one: ChatRequest, known: int | None) -> tuple[Explanation, Restored | None]:
         """Restore a request by the first so many of the lessons that it was sent by (None: all)."""
         caller = callers.caller(one.flow, one.route, self.installation)
         taught = one.notes.taught(caller.host, one.endpoint.dialect, "") if one.notes is not None else []
-        return explain(
-            one.body,
-            caller,
-            self.table,
-            self.store,
-            self.preferences or one.preferences,
-            Lessons(None),
-            taught=taught[:known],
-        )
+        preferences = self.preferences or one.preferences
+        knowledge = Knowledge(self.table, self.store, Lessons(None), preferences)
+        return explain(one.body, caller, knowledge, taught=taught[:known])
 
     def answer(self, one: ChatRequest) -> None:
-        exchange = self.exchanges.pop(one.number, None)
+        recorder = self.recorders.pop(one.number, None)
         played, response = self.played[one.number], one.flow.response
-        if exchange is None or response is None:
+        if recorder is None or response is None:
             return
-        played.answer = _record(exchange, response, complete=one.flow.error is None)
+        played.answer = _record(recorder, response, complete=one.flow.error is None)
 
 
-def _record(exchange: Recorder, response: http.Response, complete: bool) -> str:
+def _record(recorder: Recorder, response: http.Response, complete: bool) -> str:
     """Record an answer as it would be while it passes; what became of it."""
     if response.status_code != 200:
         return "refused"
@@ -149,10 +144,10 @@ def _record(exchange: Recorder, response: http.Response, complete: bool) -> str:
         return "not in the file"
     if not streamed and not kind.endswith("json"):
         return "not read"
-    tap = Tap(exchange, response.headers.get("content-encoding", ""), streamed, None)
+    tap = Tap(recorder, response.headers.get("content-encoding", ""), streamed, None)
     tap(body)
     tap.finish(complete)
-    return "recorded" if exchange.answered else "not recorded"
+    return "recorded" if recorder.answered else "not recorded"
 
 
 def _summary(played: list[Played], flows: int) -> Summary:

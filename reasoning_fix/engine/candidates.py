@@ -4,10 +4,10 @@ from collections.abc import Collection
 
 import msgspec
 
+from reasoning_fix.engine.caller import Caller
 from reasoning_fix.engine.matching.verdicts import Opened
-from reasoning_fix.providers.table import Provider
 from reasoning_fix.store import Record, Store
-from reasoning_fix.store.sealing import Scope, SealError
+from reasoning_fix.store.sealing import SealError
 
 _open = msgspec.msgpack.Decoder(Opened).decode
 
@@ -18,12 +18,12 @@ class ScopedLookup:
     So are those of other families on a host that serves many, since its models are different companies'.
     """
 
-    def __init__(self, store: Store, scope: Scope, issuer: str, provider: Provider, model: str) -> None:
+    def __init__(self, store: Store, caller: Caller, model: str) -> None:
         self._store = store
-        self._scope = scope
-        self._issuer = issuer
-        self._provider = provider
-        self._family = provider.family(model)
+        self._scope = caller.scope
+        self._issuer = caller.issuer
+        self._provider = caller.provider
+        self._family = caller.provider.family(model)
         self._families: dict[str, bool] = {model: True}
         self._opened: dict[bytes, Opened | None] = {}
 

@@ -13,7 +13,7 @@ from reasoning_fix.dialects.splice import Written, item_ends, members
 from reasoning_fix.dialects.turns import History, Slot
 from reasoning_fix.dialects.wire import Change, Dialect, Request
 from reasoning_fix.engine.matching.verdicts import BY_ID, Matching, Verdict
-from reasoning_fix.engine.prefix_cache import Circumstances, Memory, Point, Start, Turned
+from reasoning_fix.engine.prefix_cache import Circumstances, Point, PrefixCache, Start, Turned
 
 # An array that begins with an item in place of all that is remembered.
 _STAND_IN = b"[{}"
@@ -42,7 +42,7 @@ class Continuation[Report: Copied, Treated]:
 
     def __init__(
         self,
-        memory: Memory[Report, Treated],
+        memory: PrefixCache[Report, Treated],
         version: object,
         circumstances: Circumstances,
         dialect: Dialect,

@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 from reasoning_fix.dialects.turns import Fingerprints, Slot, Turn
-from reasoning_fix.dialects.wire import Change, Dialect, Request
+from reasoning_fix.dialects.wire import Change, Request
+from reasoning_fix.engine.caller import Caller
 from reasoning_fix.engine.candidates import ScopedLookup
+from reasoning_fix.engine.knowledge import Knowledge
 from reasoning_fix.engine.matching.verdicts import Verdict
-from reasoning_fix.engine.policy import NOTHING, Policy, Preferences, filled_in
+from reasoning_fix.engine.policy import NOTHING, Policy, filled_in
 from reasoning_fix.engine.recording import thought_of
 from reasoning_fix.engine.report import Report
-from reasoning_fix.providers.table import Provider, Table
 
 
 class Treatment:
@@ -26,11 +27,9 @@ class Treatment:
     def __init__(
         self,
         request: Request,
-        dialect: Dialect,
-        provider: Provider,
-        table: Table,
+        caller: Caller,
+        knowledge: Knowledge,
         policy: Policy,
-        preferences: Preferences,
         lookup: ScopedLookup,
         marks: Fingerprints,
     ) -> None:
@@ -38,14 +37,14 @@ class Treatment:
         self.status = "absent"
         self.lacking = False
         self._request = request
-        self._dialect = dialect
-        self._provider = provider
-        self._table = table
+        self._dialect = dialect = caller.dialect
+        self._provider = caller.provider
+        self._table = knowledge.table
         self._policy = policy
-        self._preferences = preferences
+        self._preferences = knowledge.preferences
         self._lookup = lookup
         self._marks = marks
-        self._fields = [name for name in dialect.fields(provider) if name not in policy.forbidden]
+        self._fields = [name for name in dialect.fields(caller.provider) if name not in policy.forbidden]
         # Members that the items of a field must not have, whoever sends them.
         self._refused: dict[str, set[str]] = {}
         for field, dot, member in (name.partition(".") for name in policy.forbidden):

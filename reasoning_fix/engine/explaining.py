@@ -9,17 +9,16 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from reasoning_fix.dialects import DIALECTS
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.turns import NONE, Slot, Turn, visible
 from reasoning_fix.dialects.wire import NotChatError
 from reasoning_fix.engine import policy
+from reasoning_fix.engine.caller import Caller
+from reasoning_fix.engine.knowledge import Knowledge
 from reasoning_fix.engine.matching.verdicts import Matched
-from reasoning_fix.engine.policy import Preferences
 from reasoning_fix.engine.report import Report, Treated
-from reasoning_fix.engine.restoring import Caller, Restored, restore
-from reasoning_fix.providers.lessons import Lesson, Lessons
-from reasoning_fix.providers.table import Table
+from reasoning_fix.engine.restoring import Restored, restore
+from reasoning_fix.providers.lessons import Lesson
 from reasoning_fix.store import Record, Store
 
 LINE_LENGTH = 60
@@ -165,10 +164,7 @@ class _Watcher:
 def explain(
     body: bytes,
     caller: Caller,
-    table: Table,
-    store: Store,
-    preferences: Preferences,
-    lessons: Lessons,
+    knowledge: Knowledge,
     *,
     taught: Sequence[Lesson] = (),
 ) -> tuple[Explanation, Restored | None]:
@@ -176,16 +172,7 @@ def explain(
     told = Explanation(caller.host, caller.provider.name, caller.endpoint.dialect, "", "", "")
     watcher = _Watcher()
     try:
-        restored = restore(
-            body,
-            caller,
-            table,
-            store,
-            preferences,
-            lessons,
-            taught=taught,
-            observer=watcher,
-        )
+        restored = restore(body, caller, knowledge, taught=taught, observer=watcher)
     except (NotChatError, SpliceError) as reason:
         told.done, told.untouched = "not touched", str(reason)
         return told, None
@@ -193,7 +180,7 @@ def explain(
     told.model, told.done = report.model, _done(report, restored)
     assert watcher.seen is not None
     treated = {turn.index: turn for turn in report.turns}
-    explainer = _Explainer(watcher, watcher.seen, caller, table, store, preferences, report, body)
+    explainer = _Explainer(watcher, watcher.seen, restored)
     told.turns = [
         explainer.turn(position, treated.get(slot.index, Treated(slot.index, UNTOUCHED)))
         for position, slot in enumerate(watcher.seen.history.slots)
@@ -215,29 +202,22 @@ def _done(report: Report, restored: Restored) -> str:
 
 
 class _Explainer:
-    def __init__(
-        self,
-        watcher: _Watcher,
-        seen: Matched,
-        caller: Caller,
-        table: Table,
-        store: Store,
-        preferences: Preferences,
-        report: Report,
-        body: bytes,
-    ) -> None:
+    def __init__(self, watcher: _Watcher, seen: Matched, restored: Restored) -> None:
+        caller, knowledge, report = restored.caller, restored.knowledge, restored.report
         self.watcher = watcher
         self.seen = seen
         self.caller = caller
-        self.preferences = preferences
+        self.preferences = knowledge.preferences
         self.report = report
-        self.store = store
+        self.store = knowledge.store
         self.slots = seen.history.slots
-        self.dialect = DIALECTS[caller.endpoint.dialect]
-        self.request = self.dialect.read_request(body)
+        self.dialect = caller.dialect
+        self.request = self.dialect.read_request(restored.received)
         self.messages = self.request.messages
         self.rule = caller.provider.rule_at(caller.endpoint, report.model)
-        self.policy = policy.policy(table, caller.endpoint, self.rule, preferences, report.lessons)
+        self.policy = policy.policy(
+            knowledge.table, caller.endpoint, self.rule, knowledge.preferences, report.lessons
+        )
         # Messages that have the thought of their turn.
         self.holders = {turn.index for turn in report.turns if turn.status in ("restored", "sent")}
         self.records = [

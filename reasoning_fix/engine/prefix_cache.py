@@ -160,7 +160,7 @@ class _Remembered[Report, Treated]:
             self.points = self.points[:-_NEAR_POINTS:2] + self.points[-_NEAR_POINTS:]
 
 
-class Memory[Report, Treated]:
+class PrefixCache[Report, Treated]:
     """The latest conversations, at most so many and of so many bytes."""
 
     def __init__(self, conversations: int = 32, max_bytes: int = 64 * 1024 * 1024) -> None:

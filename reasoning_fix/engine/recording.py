@@ -7,19 +7,17 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 
 from reasoning_fix.dialects.turns import NONE, Fingerprints, Slot, Turn, slot
 from reasoning_fix.dialects.wire import Answered, AnswerError, Dialect, NotChatError
+from reasoning_fix.engine.caller import Caller
+from reasoning_fix.engine.knowledge import Knowledge
 from reasoning_fix.engine.matching.verdicts import Conversation, Opened
 from reasoning_fix.engine.usage import Usage
-from reasoning_fix.providers.lessons import Lessons
-from reasoning_fix.providers.table import Table
-from reasoning_fix.proxy.health import counts
-from reasoning_fix.store import Record, Store
-from reasoning_fix.store.sealing import Scope
+from reasoning_fix.store import Record
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +45,6 @@ class _Clock:
 
 
 now = _Clock()
-
-
-def nobody(scope: bytes, records: Sequence[Record]) -> None:
-    """Nobody is to be told."""
 
 
 class Rest:
@@ -93,41 +87,107 @@ class Rest:
 
 
 class Recorder(msgspec.Struct):
-    """One request on its way: where the turn that answers it will stand, and for whom it is recorded.
+    """Where the turn that answers a request will stand, and for whom it is recorded.
 
     The place is known once the `rest` is done, if there is one. `brought` are turns that the client itself
     sent complete. They go on record with the first turn of the answer: a request that the provider refuses
-    must teach nothing, its credential may be forged. `told` is told of every record that came to the store.
-    Answers teach `lessons`; `off` names the switch by which the request turns thinking off, else is "".
-    What came of it, once it is answered: `recorded` and `learned` turns, the last recorded one `answered`
-    (milliseconds since the epoch), and the tokens it cost.
+    must teach nothing, its credential may be forged. `off` names the switch by which the request turns
+    thinking off, else it is ""; `snapshots`: fragments of the answer may repeat all that came before.
+
+    What came of it, once it is answered: `recorded` and `learned` turns, when the last one was recorded
+    (`answered`, milliseconds since the epoch), and the tokens it cost.
     """
 
-    store: Store
-    scope: Scope
+    caller: Caller
+    knowledge: Knowledge
     marks: Fingerprints
-    table: Table
-    dialect: Dialect
-    host: str
-    issuer: str
     model: str
     asked: int
+    off: str = ""
+    snapshots: bool = False
     conversation: Conversation = Conversation()
     context: bytes = NONE
     before: bytes = NONE
     parent: bytes = NONE
     thread: bytes = NONE
     lead: str = ""
-    snapshots: bool = False
     rest: Rest | None = None
-    told: Callable[[bytes, Sequence[Record]], None] = nobody
-    lessons: Lessons | None = None
-    off: str = ""
     brought: list[Record] = []
     recorded: int = 0
     learned: int = 0
     answered: int = 0
     cost: Usage = Usage()
+
+    @property
+    def dialect(self) -> Dialect:
+        """The wire of the answer."""
+        return self.caller.dialect
+
+    def settle(self) -> None:
+        """Do what was left to do when the request was sent on."""
+        if self.rest is not None:
+            self.rest()
+
+    def learn(self) -> None:
+        """Put on record what the client taught, now that the provider has answered."""
+        self.settle()
+        brought, self.brought = self.brought, []
+        if brought:
+            self._put(brought)
+            self.learned += len(brought)
+
+    def record(self, answer: Answered) -> None:
+        """Put one choice of an answer on record. A placeholder that a model echoes is never recorded.
+
+        Raises AnswerError if it could not be sent back.
+        """
+        self.settle()
+        if self.rest is not None and self.rest.failed:
+            return
+        fields = {name: value for name, value in answer.fields.items() if not self._is_echo(name, value)}
+        if len(fields) != len(answer.fields) and not fields:
+            return
+        if not all(map(is_text, fields.values())):
+            # No provider could parse the request.
+            raise AnswerError("the reasoning is no UTF-8")
+        if not (answer.complete or fields or answer.turn.text or answer.turn.calls):
+            return
+        turn = Turn(self.lead + answer.turn.text, answer.turn.calls)
+        said = slot(turn, 0, (), 0, self.marks)
+        said.before = self.before
+        answer = Answered(turn, fields, answer.complete)
+        try:
+            record = make_record(self, said, self.context, self.parent, self.thread, answer)
+        except UnicodeEncodeError:
+            # Half a character, as an id say: only a lenient reader takes it for text.
+            raise AnswerError("the answer holds what is no UTF-8") from None
+        self.learn()
+        self._put([record])
+        self.recorded += 1
+        self.answered = record.created
+        self._teach(answer)
+
+    def _put(self, records: list[Record]) -> None:
+        self.knowledge.store.put(self.caller.scope.id, records)
+        if self.knowledge.prefix_cache is not None:
+            self.knowledge.prefix_cache.recorded(self.caller.scope.id, records)
+
+    def _teach(self, answer: Answered) -> None:
+        """What a thought says besides: that thinking is on here whatever a switch says; how it is spelled."""
+        thoughts = [
+            text for name, value in answer.fields.items() for text in self.dialect.texts(name, value) or ()
+        ]
+        about = (self.caller.host, self.dialect.NAME, self.model)
+        if self.off and (any(map(str.strip, thoughts)) or "</think>" in answer.turn.text):
+            self.knowledge.lessons.note(*about, "ignores_switch", self.off)
+        if any(text != text.strip() for text in thoughts if text.strip()):
+            self.knowledge.lessons.note(*about, "padded")
+
+    def _is_echo(self, name: str, value: bytes) -> bool:
+        """A placeholder that carries words (blank ones are values of their own)."""
+        texts = self.dialect.texts(name, value) or ()
+        said = [text for text in texts if text.strip()]
+        return bool(said) and all(map(self.knowledge.table.is_echo, said))
 
 
 def thought_of(marks: Fingerprints, fields: dict[str, bytes], whole: str = "") -> bytes:
@@ -141,89 +201,31 @@ def thought_of(marks: Fingerprints, fields: dict[str, bytes], whole: str = "") -
 
 
 def make_record(
-    exchange: Recorder, said: Slot, context: bytes, parent: bytes, thread: bytes, answer: Answered
+    recorder: Recorder, said: Slot, context: bytes, parent: bytes, thread: bytes, answer: Answered
 ) -> Record:
-    """A turn in a context, as a record sealed for the exchange's scope."""
+    """A turn in a context, as a record sealed for the scope of its caller."""
     key = os.urandom(16)
     whole = answer.turn.text if "think>" in answer.turn.text else ""
     opened = Opened(answer.fields, said.text, said.ids, whole)
     return Record(
         key=key,
-        issuer=exchange.issuer,
-        model=exchange.model,
-        place=exchange.marks.place(context, said.turn),
+        issuer=recorder.caller.issuer,
+        model=recorder.model,
+        place=recorder.marks.place(context, said.turn),
         context=context,
         turn=said.turn,
         before=said.before,
-        thought=thought_of(exchange.marks, answer.fields, whole),
-        system=exchange.conversation.system,
-        session=exchange.conversation.session,
+        thought=thought_of(recorder.marks, answer.fields, whole),
+        system=recorder.conversation.system,
+        session=recorder.conversation.session,
         parent=parent,
         thread=thread or key,
         calls=said.calls,
         complete=answer.complete,
-        asked=exchange.asked,
+        asked=recorder.asked,
         created=now(),
-        sealed=exchange.scope.seal(_encode(opened), key),
+        sealed=recorder.caller.scope.seal(_encode(opened), key),
     )
-
-
-def learn(exchange: Recorder) -> None:
-    """Put on record what the client taught, now that the provider has answered."""
-    if exchange.rest is not None:
-        exchange.rest()
-    if exchange.brought:
-        brought, exchange.brought = exchange.brought, []
-        exchange.store.put(exchange.scope.id, brought)
-        exchange.learned += len(brought)
-        exchange.told(exchange.scope.id, brought)
-
-
-def record_answer(exchange: Recorder, answer: Answered) -> None:
-    """Put one choice of an answer into the store. A placeholder that a model echoes is never recorded."""
-    if exchange.rest is not None:
-        exchange.rest()
-        if exchange.rest.failed:
-            return
-    fields = {name: value for name, value in answer.fields.items() if not _is_echo(exchange, name, value)}
-    if len(fields) != len(answer.fields) and not fields:
-        return
-    if not all(map(is_text, fields.values())):
-        # It could not be sent back: no provider could parse the request.
-        raise AnswerError("the reasoning is no UTF-8")
-    if not (answer.complete or fields or answer.turn.text or answer.turn.calls):
-        return
-    turn = Turn(exchange.lead + answer.turn.text, answer.turn.calls)
-    said = slot(turn, 0, (), 0, exchange.marks)
-    said.before = exchange.before
-    answer = Answered(turn, fields, answer.complete)
-    try:
-        record = make_record(exchange, said, exchange.context, exchange.parent, exchange.thread, answer)
-    except UnicodeEncodeError:
-        # Half a character, as an id say: only a lenient reader takes it for text.
-        raise AnswerError("the answer holds what is no UTF-8") from None
-    learn(exchange)
-    exchange.store.put(exchange.scope.id, [record])
-    exchange.recorded += 1
-    exchange.answered = record.created
-    exchange.told(exchange.scope.id, [record])
-    counts.recorded += 1
-    _teach(exchange, answer)
-
-
-def _teach(exchange: Recorder, answer: Answered) -> None:
-    """What a thought says besides: that thinking is on here whatever a switch says, and how it is spelled."""
-    if exchange.lessons is None:
-        return
-    thoughts = [
-        text for name, value in answer.fields.items() for text in exchange.dialect.texts(name, value) or ()
-    ]
-    if exchange.off and (any(map(str.strip, thoughts)) or "</think>" in answer.turn.text):
-        exchange.lessons.note(
-            exchange.host, exchange.dialect.NAME, exchange.model, "ignores_switch", exchange.off
-        )
-    if any(text != text.strip() for text in thoughts if text.strip()):
-        exchange.lessons.note(exchange.host, exchange.dialect.NAME, exchange.model, "padded")
 
 
 def is_text(value: bytes) -> bool:
@@ -233,10 +235,3 @@ def is_text(value: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _is_echo(exchange: Recorder, name: str, value: bytes) -> bool:
-    """A placeholder that carries words (blank ones are values of their own)."""
-    texts = exchange.dialect.texts(name, value) or ()
-    said = [text for text in texts if text.strip()]
-    return bool(said) and all(map(exchange.table.is_echo, said))

@@ -17,14 +17,11 @@ from reasoning_fix.dialects import DIALECTS, values
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import NotChatError, Request
 from reasoning_fix.engine import policy
-from reasoning_fix.engine.policy import Preferences
-from reasoning_fix.engine.recording import Recorder
-from reasoning_fix.engine.restoring import Caller, Remembering, Restored, conversation_of, restore
-from reasoning_fix.providers.lessons import TURN_OFF, About, Lesson, Lessons
+from reasoning_fix.engine.restoring import Restored, conversation_of, restore
+from reasoning_fix.providers.lessons import TURN_OFF, About, Lesson
 from reasoning_fix.providers.refusals import Recognised
 from reasoning_fix.providers.rows import Means
-from reasoning_fix.providers.table import LONGEST_MODEL_NAME, NEUTRAL, Table
-from reasoning_fix.store import Store
+from reasoning_fix.providers.table import LONGEST_MODEL_NAME, NEUTRAL
 
 logger = logging.getLogger(__name__)
 
@@ -44,33 +41,9 @@ _PLACE = re.compile(
 )
 
 
-class Sent(msgspec.Struct, weakref=True):
-    """A request that is on its way: what the client sent, and what became of it.
-
-    `refused`: what its refusal means, empty where that is not known.
-    """
-
-    caller: Caller
-    body: bytes
-    restored: Restored
-    store: Store
-    preferences: Preferences
-    memory: Remembering
-    refused: str = ""
-
-    @property
-    def exchange(self) -> Recorder:
-        return self.restored.exchange
-
-    @property
-    def sent(self) -> bytes:
-        return self.body if self.restored.body is None else self.restored.body
-
-
 class Attempt(msgspec.Struct):
     """What is sent in place of a refused request; `tried` are the lessons that made the difference."""
 
-    body: bytes
     restored: Restored
     tried: tuple[Lesson, ...]
 
@@ -80,35 +53,25 @@ class Attempt(msgspec.Struct):
         return ", ".join(f"{lesson.means} {lesson.detail}".rstrip() for lesson in self.tried)
 
 
-def attempt(refusal: Recognised, said: str, sent: Sent, table: Table, lessons: Lessons) -> Attempt | None:
-    """The first idea that changes the request and was not tried yet; None where there is none.
+def attempt(refusal: Recognised, said: str, sent: Restored) -> Attempt | None:
+    """The first idea that changes the request and was not tried yet; None if there is none.
 
     `said` are the texts of the refusal.
     """
     try:
-        conversation = conversation_of(sent.body, sent.caller)
-        past = {lesson.detail for lesson in _tried(sent, conversation, lessons)}
-        for tried in _ideas(refusal, said, sent, table, conversation):
-            restored = restore(
-                sent.body,
-                sent.caller,
-                table,
-                sent.store,
-                sent.preferences,
-                lessons,
-                taught=tried,
-                memory=sent.memory,
-            )
-            body = sent.body if restored.body is None else restored.body
-            found = Attempt(body, restored, tried)
-            if body != sent.sent and found.name not in past:
+        conversation = conversation_of(sent.received, sent.caller)
+        past = {lesson.detail for lesson in _tried(sent, conversation)}
+        for tried in _ideas(refusal, said, sent, conversation):
+            restored = restore(sent.received, sent.caller, sent.knowledge, taught=tried)
+            found = Attempt(restored, tried)
+            if restored.sent != sent.sent and found.name not in past:
                 return found
     except (NotChatError, SpliceError):
         pass
     return None
 
 
-def keep(attempt: Attempt, lessons: Lessons) -> bool:
+def keep(attempt: Attempt) -> bool:
     """The repair was answered: what it taught holds from now on. Returns whether it taught anything."""
     report = attempt.restored.report
     kept = list(attempt.tried)
@@ -116,39 +79,36 @@ def keep(attempt: Attempt, lessons: Lessons) -> bool:
         # Nothing had to stand in for what is on record: that thinking is on is all there was to learn.
         kept = kept[:1]
     for lesson in kept if len(report.model) <= LONGEST_MODEL_NAME else ():
-        lessons.learn(lesson)
+        attempt.restored.knowledge.lessons.learn(lesson)
         logger.info("learned: %s", lesson.text())
     return bool(kept)
 
 
-def note_failure(attempt: Attempt, sent: Sent, lessons: Lessons) -> None:
+def note_failure(attempt: Attempt, sent: Restored) -> None:
     """The repair was refused as well: another one is next."""
-    report = sent.restored.report
-    if len(report.model) <= LONGEST_MODEL_NAME:
-        conversation = conversation_of(sent.body, sent.caller)
-        lessons.learn(_lesson(sent, "tried", attempt.name, conversation))
+    if len(sent.report.model) <= LONGEST_MODEL_NAME:
+        conversation = conversation_of(sent.received, sent.caller)
+        sent.knowledge.lessons.learn(_lesson(sent, "tried", attempt.name, conversation))
 
 
-def _tried(sent: Sent, conversation: str, lessons: Lessons) -> list[Lesson]:
-    about = lessons.about(sent.caller.host, sent.caller.endpoint.dialect, sent.restored.report.family)
+def _tried(sent: Restored, conversation: str) -> list[Lesson]:
+    about = sent.knowledge.lessons.about(sent.caller.host, sent.caller.endpoint.dialect, sent.report.family)
     return [lesson for lesson in about if lesson.means == "tried" and lesson.conversation == conversation]
 
 
-def _lesson(sent: Sent, means: About, detail: str = "", conversation: str = "") -> Lesson:
-    caller, report = sent.caller, sent.restored.report
+def _lesson(sent: Restored, means: About, detail: str = "", conversation: str = "") -> Lesson:
+    caller, report = sent.caller, sent.report
     return Lesson(
         caller.host, caller.endpoint.dialect, report.family, means, detail, conversation=conversation
     )
 
 
-def _ideas(
-    refusal: Recognised, said: str, sent: Sent, table: Table, conversation: str
-) -> Iterator[tuple[Lesson, ...]]:
+def _ideas(refusal: Recognised, said: str, sent: Restored, conversation: str) -> Iterator[tuple[Lesson, ...]]:
     """What could help, the most faithful first."""
-    report = sent.restored.report
+    report = sent.report
     match refusal.means:
         case "missing":
-            yield from _against_missing(sent, table, conversation)
+            yield from _against_missing(sent, conversation)
         case "forbidden" | "parameter":
             yield (_lesson(sent, refusal.means, refusal.detail),)
         case "tool_choice":
@@ -166,17 +126,17 @@ def _ideas(
             pass
 
 
-def _takes_unsigned(sent: Sent) -> bool:
+def _takes_unsigned(sent: Restored) -> bool:
     """Whether a model is one whose thoughts go back as plain text: no rule knows those that seal theirs."""
-    return sent.caller.provider.rule(sent.restored.report.model, sent.caller.endpoint.dialect) is not NEUTRAL
+    return sent.caller.provider.rule(sent.report.model, sent.caller.endpoint.dialect) is not NEUTRAL
 
 
-def _against_missing(sent: Sent, table: Table, conversation: str) -> Iterator[tuple[Lesson, ...]]:
+def _against_missing(sent: Restored, conversation: str) -> Iterator[tuple[Lesson, ...]]:
     """Thinking is on, whatever the request's switch and the table say: what is on record goes back.
 
     For what is not, words are sure to count as reasoning, a blank may do.
     """
-    report, preferences = sent.restored.report, sent.preferences
+    report, preferences, table = sent.report, sent.knowledge.preferences, sent.knowledge.table
     ignored = [report.switch] if report.switch else []
     thinks = tuple(
         Lesson(sent.caller.host, sent.caller.endpoint.dialect, report.model, "ignores_switch", name)
@@ -196,9 +156,9 @@ def _against_missing(sent: Sent, table: Table, conversation: str) -> Iterator[tu
 class _PutIn:
     """What of a refused request's reasoning is ours, and what the client sent itself."""
 
-    def __init__(self, sent: Sent) -> None:
+    def __init__(self, sent: Restored) -> None:
         speaks = DIALECTS[sent.caller.endpoint.dialect]
-        came, went = speaks.read_request(sent.body), speaks.read_request(sent.sent)
+        came, went = speaks.read_request(sent.received), speaks.read_request(sent.sent)
         self.places: set[int] = set()
         self.values: list[bytes] = []
         for index, own in went.own.items():
@@ -206,7 +166,7 @@ class _PutIn:
             if put:
                 self.values += put
                 self.places.update(_span(went, index, speaks.position))
-        known = {turn.index for turn in sent.restored.report.turns if turn.recorded}
+        known = {turn.index for turn in sent.report.turns if turn.recorded}
         self.foreign = [value for i, own in came.own.items() if i not in known for value in own.values()]
 
     def members(self, names: tuple[str, ...], values_: list[bytes]) -> list[str]:
@@ -219,9 +179,9 @@ def _span(request: Request, index: int, position: Callable[[Request, int], int])
     return request.spans.get(index) or (position(request, index),)
 
 
-def _is_about_us(means: Means, said: str, sent: Sent) -> bool:
+def _is_about_us(means: Means, said: str, sent: Restored) -> bool:
     """Whether a refusal speaks of something that we put in, and the client's own body has not."""
-    if sent.restored.body is None:
+    if sent.body is None:
         return False
     put = _PutIn(sent)
     if not put.values:

@@ -10,89 +10,67 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from reasoning_fix.dialects import DIALECTS
 from reasoning_fix.dialects.splice import LeftError, SpliceError, set_members
 from reasoning_fix.dialects.turns import NONE, Fingerprints, History, Other, Slot, Turn, read_history
 from reasoning_fix.dialects.twins import LEFT
 from reasoning_fix.dialects.wire import Answered, Change, Request, parameter
 from reasoning_fix.engine import policy as policies
+from reasoning_fix.engine.caller import Caller
 from reasoning_fix.engine.candidates import ScopedLookup
 from reasoning_fix.engine.continuation import Continuation
 from reasoning_fix.engine.decisions import Treatment
+from reasoning_fix.engine.knowledge import Knowledge, Known
 from reasoning_fix.engine.matching import match
 from reasoning_fix.engine.matching.verdicts import Contradiction, Conversation, Last, Matching, Observer
 from reasoning_fix.engine.originals import Before, was, was_at_top
-from reasoning_fix.engine.policy import Preferences, Settings
-from reasoning_fix.engine.prefix_cache import Circumstances, Memory, Start
-from reasoning_fix.engine.recording import Recorder, Rest, is_text, make_record, nobody, now, thought_of
+from reasoning_fix.engine.policy import Settings
+from reasoning_fix.engine.prefix_cache import Circumstances, Start
+from reasoning_fix.engine.recording import Recorder, Rest, is_text, make_record, now, thought_of
 from reasoning_fix.engine.report import Report, Treated
-from reasoning_fix.providers.lessons import Lesson, Lessons
-from reasoning_fix.providers.rows import Endpoint, OffSwitch
-from reasoning_fix.providers.table import NEUTRAL, Provider, Table
-from reasoning_fix.store import Record, Store
-from reasoning_fix.store.sealing import Scope
-
-
-class Caller(msgspec.Struct, frozen=True):
-    """Who sends a request, where to, and by what headers the client names the conversation."""
-
-    scope: Scope
-    provider: Provider
-    endpoint: Endpoint
-    host: str
-    session: str
-
-    @property
-    def issuer(self) -> str:
-        """Who answers here: reasoning goes back only to the provider, and on the wire, that it came from."""
-        return f"{self.provider.name}/{self.endpoint.dialect}"
+from reasoning_fix.providers.lessons import Lesson
+from reasoning_fix.providers.rows import OffSwitch
+from reasoning_fix.providers.table import NEUTRAL
+from reasoning_fix.store import Record
 
 
 class Restored(msgspec.Struct):
-    """`body` is None where the request goes on as it came."""
+    """A request that was `received`, and its `body` as it is to be sent; None: as it came."""
 
+    caller: Caller
+    knowledge: Knowledge
+    received: bytes
     body: bytes | None
     report: Report
-    exchange: Recorder
+    recorder: Recorder
+
+    @property
+    def sent(self) -> bytes:
+        return self.received if self.body is None else self.body
 
 
-class Known(msgspec.Struct, frozen=True, gc=False):
-    """What is remembered of a settled turn: what became of it, and what its change took the place of."""
-
-    treated: Treated
-    was: Mapping[str, bytes | None] | None
-
-
-type Remembering = Memory[Report, Known | None]
 type Going = Continuation[Report, Known | None]
 
 
 def restore(
     body: bytes,
     caller: Caller,
-    table: Table,
-    store: Store,
-    preferences: Preferences,
-    lessons: Lessons,
+    knowledge: Knowledge,
     *,
     taught: Sequence[Lesson] = (),
     observer: Observer | None = None,
-    memory: Remembering | None = None,
     defers: bool = False,
 ) -> Restored:
     """Restore what is on record, fill by rule what is demanded and is not.
 
-    `taught` are lessons to try that are not learned yet; `observer` looks on for people who ask why. With a
-    `memory`, later requests of the same conversation cost little. Where it `defers`, a request in which
-    nothing can be missing comes back at once, and what is left to do is its exchange's `rest`. Raises
-    NotChatError for a body that is no chat request, SpliceError for one that repeats member names.
+    `taught` are lessons to try that are not learned yet; `observer` looks on for people who ask why. If it
+    `defers`, a request in which nothing can be missing comes back at once, and what is left to do is its
+    recorder's `rest`. Raises NotChatError if the body is not a chat request, SpliceError if it repeats member
+    names.
     """
 
     def restoration() -> _Restoration:
-        request = DIALECTS[caller.endpoint.dialect].open_request(body)
-        return _Restoration(
-            request, caller, table, store, preferences, lessons, taught, observer, memory, defers
-        )
+        request = caller.dialect.open_request(body)
+        return _Restoration(request, caller, knowledge, taught, observer, defers)
 
     try:
         return restoration().run()
@@ -114,7 +92,7 @@ def _recognised(matching: Matching) -> set[bytes]:
 
 def conversation_of(body: bytes, caller: Caller) -> str:
     """A name for a conversation that says nothing to others: a keyed fingerprint of how it begins."""
-    request = DIALECTS[caller.endpoint.dialect].read_request(body)
+    request = caller.dialect.read_request(body)
     first = next((message for message in request.messages if isinstance(message, Other)), None)
     marks = Fingerprints(caller.scope.fingerprint_key)
     return marks.of("conversation", marks.other(first) if first is not None else NONE).hex()
@@ -125,45 +103,28 @@ class _Restoration:
         self,
         request: Request,
         caller: Caller,
-        table: Table,
-        store: Store,
-        preferences: Preferences,
-        lessons: Lessons,
+        knowledge: Knowledge,
         taught: Sequence[Lesson],
         observer: Observer | None,
-        memory: Remembering | None,
         defers: bool,
     ) -> None:
         self.request = request
         self.caller = caller
-        self.table = table
-        self.store = store
-        self.preferences = preferences
+        self.knowledge = knowledge
         self.observer = observer
-        self.memory = memory
         self.defers = defers
         # What is only tried out, or looked into, is not remembered.
-        self.remembers = memory is not None and not taught and observer is None
-        self.dialect = DIALECTS[caller.endpoint.dialect]
+        self.remembers = not taught and observer is None
+        self.dialect = caller.dialect
         self.marks = Fingerprints(caller.scope.fingerprint_key)
-        self.lookup = ScopedLookup(store, caller.scope, caller.issuer, caller.provider, request.model)
+        self.lookup = ScopedLookup(knowledge.store, caller, request.model)
         rule = caller.provider.rule_at(caller.endpoint, request.model)
         # What is learned is about one model, unless the table says that it is one of a family.
         is_known = caller.provider.rule(request.model, caller.endpoint.dialect) is not NEUTRAL
         family = (rule.name if is_known else "") or request.model
-        self.lessons = lessons
         known = (*self._known(family), *taught)
-        self.policy = policies.policy(table, caller.endpoint, rule, preferences, known)
-        self.treatment = Treatment(
-            request,
-            self.dialect,
-            caller.provider,
-            table,
-            self.policy,
-            preferences,
-            self.lookup,
-            self.marks,
-        )
+        self.policy = policies.policy(knowledge.table, caller.endpoint, rule, knowledge.preferences, known)
+        self.treatment = Treatment(request, caller, knowledge, self.policy, self.lookup, self.marks)
         self.switch: OffSwitch | None = None
         self.conversation = Conversation()
         self.before: dict[int, Mapping[str, bytes | None]] = {}
@@ -183,17 +144,17 @@ class _Restoration:
         treats = not is_off and not self.policy.is_refused
         self.report.thinking_off = is_off
         self.report.switch = self.switch.name if self.switch is not None else ""
-        if policies.ignored(self.table, self.report.lessons, request.parameters):
+        if policies.ignored(self.knowledge.table, self.report.lessons, request.parameters):
             self.report.remarks += ("thinking is on: its last answer carried reasoning",)
-        exchange = self._exchange()
+        recorder = self._recorder()
         going = self._continuation(treats)
         if going is not None and not whole:
             going.begin()
         written = request.body
         if self.defers and (going is None or going.start is None) and self._is_left(treats, turn_off):
-            exchange.rest = Rest(lambda: self._work(treats, going, exchange))
+            recorder.rest = Rest(lambda: self._work(treats, going, recorder))
         else:
-            done, lacking = self._work(treats, going, exchange, turn_off)
+            done, lacking = self._work(treats, going, recorder, turn_off)
             written = request.body if done is None else done
             turn_off = turn_off or lacking
         if turn_off and self.policy.off is not None:
@@ -203,7 +164,7 @@ class _Restoration:
             self.before = {}
             off = policies.turned_off(self.policy.off, request.parameters)
             self.report.turned_off = bool(off)
-            exchange.off = self.policy.off.name
+            recorder.off = self.policy.off.name
             settings |= off
         elif settings:
             self.report.settings = tuple(settings)
@@ -214,7 +175,8 @@ class _Restoration:
                 {i: dict(x) for i, x in self.before.items()}, was_at_top(request, settings)
             )
         self.report.grown = len(written) - len(request.body)
-        return Restored(written if written != request.body else None, self.report, exchange)
+        body = written if written != request.body else None
+        return Restored(self.caller, self.knowledge, request.body, body, self.report, recorder)
 
     def _fresh(self, so_far: Report | None = None) -> Report:
         """A report of this request, in which nothing is done yet, or what was done so far."""
@@ -228,7 +190,7 @@ class _Restoration:
     def _known(self, family: str) -> list[Lesson]:
         """The lessons that hold for this request."""
         caller, model = self.caller, self.request.model
-        known = self.lessons.about(caller.host, caller.endpoint.dialect, family, model)
+        known = self.knowledge.lessons.about(caller.host, caller.endpoint.dialect, family, model)
         known = [lesson for lesson in known if lesson.means != "tried"]
         if any(lesson.conversation for lesson in known):
             mark = conversation_of(self.request.body, caller)
@@ -243,7 +205,7 @@ class _Restoration:
         return sent is not None and all(self.treatment.stays(own) for own in sent)
 
     def _work(
-        self, treats: bool, going: Going | None, exchange: Recorder, turn_off: bool = False
+        self, treats: bool, going: Going | None, recorder: Recorder, turn_off: bool = False
     ) -> tuple[bytes | None, bool]:
         """Match and treat the turns, find the place of the answer, learn and remember.
 
@@ -257,11 +219,11 @@ class _Restoration:
         history, matching = self._matched(start, last)
         if cuts := self._cuts(history, matching):
             history, matching = self._parted(start, last, cuts, history, matching)
-        self._place(exchange, matching, history)
+        self._place(recorder, matching, history)
         changes = self._changes(treats, going, history, matching)
         if treats:
-            self._learn(history.slots, matching, exchange, None if last is None else last.record)
-        lacks = self.treatment.lacking and self.preferences.mode == policies.DISABLE
+            self._learn(history.slots, matching, recorder, None if last is None else last.record)
+        lacks = self.treatment.lacking and self.knowledge.preferences.mode == policies.DISABLE
         if turn_off or (lacks and self.policy.off is not None):
             return None, True
         if going is not None:
@@ -360,11 +322,12 @@ class _Restoration:
 
     def _continuation(self, treats: bool) -> Going | None:
         """This request in the light of what is remembered; None where nothing of it can be."""
-        if self.memory is None or not self.remembers or bytes(memoryview(self.request.array)[:1]) != b"[":
+        cache = self.knowledge.prefix_cache
+        if cache is None or not self.remembers or bytes(memoryview(self.request.array)[:1]) != b"[":
             return None
         circumstances = Circumstances(
             scope=self.caller.scope.id,
-            table=self.table,
+            table=self.knowledge.table,
             provider=self.caller.provider,
             endpoint=self.caller.endpoint,
             family=self.caller.provider.family(self.request.model),
@@ -373,7 +336,9 @@ class _Restoration:
             treated=treats,
         )
         try:
-            return Continuation(self.memory, self.store.version(), circumstances, self.dialect, self.request)
+            return Continuation(
+                cache, self.knowledge.store.version(), circumstances, self.dialect, self.request
+            )
         except SpliceError:
             return None
 
@@ -400,13 +365,13 @@ class _Restoration:
     def _settings(self) -> tuple[Settings, bool]:
         """Members to set at the top of the body, and whether thinking is to be turned off."""
         policy, parameters = self.policy, self.request.parameters
-        if policies.is_to_be_off(self.preferences, self.request.model) and policy.off is not None:
+        if policies.is_to_be_off(self.knowledge.preferences, self.request.model) and policy.off is not None:
             return {}, True
         if self.switch is not None:
             return {}, False
         settings = policies.conflicts(policy, parameters)
         split = self.caller.endpoint.split
-        if self.preferences.split and split and parameter(parameters, (split,)) is None:
+        if self.knowledge.preferences.split and split and parameter(parameters, (split,)) is None:
             settings[split] = b"true"
         turn_off = policy.must_turn_off
         if policy.refuses_forced_tools and policies.forces_a_tool(parameters):
@@ -416,34 +381,28 @@ class _Restoration:
                 settings["tool_choice"] = None
         return settings, turn_off and policy.off is not None
 
-    def _exchange(self) -> Recorder:
+    def _recorder(self) -> Recorder:
         return Recorder(
-            store=self.store,
-            scope=self.caller.scope,
-            marks=self.marks,
-            table=self.table,
-            dialect=self.dialect,
-            host=self.caller.host,
-            issuer=self.caller.issuer,
-            model=self.request.model,
-            asked=self.report.asked,
-            snapshots=self.caller.provider.snapshots(self.caller.host),
-            told=nobody if self.memory is None else self.memory.recorded,
-            lessons=self.lessons,
-            off=self.report.switch,
+            self.caller,
+            self.knowledge,
+            self.marks,
+            self.request.model,
+            self.report.asked,
+            self.report.switch,
+            self.caller.provider.snapshots(self.caller.host),
         )
 
-    def _place(self, exchange: Recorder, matching: Matching, history: History) -> None:
+    def _place(self, recorder: Recorder, matching: Matching, history: History) -> None:
         """Where the answer will stand."""
         continued = self.request.continued
         last = self.request.messages[continued] if continued is not None else None
-        exchange.conversation = self.conversation
-        exchange.context = matching.context_after
-        exchange.before = history.tail_before
-        exchange.parent, exchange.thread = matching.parent, matching.thread
-        exchange.lead = last.text if isinstance(last, Turn) else ""
+        recorder.conversation = self.conversation
+        recorder.context = matching.context_after
+        recorder.before = history.tail_before
+        recorder.parent, recorder.thread = matching.parent, matching.thread
+        recorder.lead = last.text if isinstance(last, Turn) else ""
 
-    def _learn(self, slots: list[Slot], matching: Matching, exchange: Recorder, last: Record | None) -> None:
+    def _learn(self, slots: list[Slot], matching: Matching, recorder: Recorder, last: Record | None) -> None:
         """Take down what the client itself brought, where nothing is on record for that turn.
 
         `last` is the recorded turn before these.
@@ -462,8 +421,8 @@ class _Restoration:
                 parent = NONE
                 continue
             answer = Answered(Turn(), fields, complete=True)
-            record = make_record(exchange, said, matching.contexts[position], parent, thread, answer)
-            exchange.brought.append(record)
+            record = make_record(recorder, said, matching.contexts[position], parent, thread, answer)
+            recorder.brought.append(record)
             parent, thread = record.key, record.thread
-        if exchange.brought and slots[-1].index in self.request.own and parent:
-            exchange.parent, exchange.thread = parent, thread
+        if recorder.brought and slots[-1].index in self.request.own and parent:
+            recorder.parent, recorder.thread = parent, thread

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from reasoning_fix.dialects.wire import AnswerError
 from reasoning_fix.engine import usage
-from reasoning_fix.engine.recording import Recorder, record_answer
+from reasoning_fix.engine.recording import Recorder
 from reasoning_fix.providers import refusals
 from reasoning_fix.streams.coding import CodingError, decoder
 from reasoning_fix.streams.copies import Copy, Kept
@@ -50,7 +50,7 @@ class Tap:
         self._late: list[bytes] = []
         self._begin = b""
         self._is_coded = content_encoding.strip().lower() not in ("", "identity")
-        self._exchange = exchange
+        self._recorder = exchange
         self._folder = exchange.dialect.folder(exchange.snapshots)
         self._events = EventReader() if streamed else None
         self._body: list[bytes] = []
@@ -80,7 +80,7 @@ class Tap:
                 ends
                 and self._is_whole
                 and len(chunk) <= _HELD_AT_MOST
-                and not self._exchange.dialect.may_end(chunk)
+                and not self._recorder.dialect.may_end(chunk)
             ):
                 self._held.append(chunk)
                 if len(self._held) == _HELD_CHUNKS:
@@ -143,7 +143,7 @@ class Tap:
     @property
     def answered(self) -> int:
         """When a turn was last recorded, in milliseconds since the epoch; 0 where none was."""
-        return self._exchange.answered
+        return self._recorder.answered
 
     def kept(self, complete: bool) -> Kept | None:
         """A copy of the response, for people to look at; None where none is kept."""
@@ -189,7 +189,7 @@ class Tap:
                 self._take(payload)
         # An event stream that just stops was cut, however politely the connection was closed.
         for answer in self._folder.end(complete=complete and self._events is None):
-            record_answer(self._exchange, answer)
+            self._recorder.record(answer)
 
     def _take(self, payload: bytes) -> None:
         if self._is_open and payload.strip() and not refusals.decides_nothing(payload):
@@ -198,9 +198,9 @@ class Tap:
                 self.refusal, self._done = payload, True
                 return
         if (cost := usage.read(payload)) is not None:
-            self._exchange.cost = self._exchange.cost.with_later(cost)
+            self._recorder.cost = self._recorder.cost.with_later(cost)
         for answer in self._folder.feed(payload):
-            record_answer(self._exchange, answer)
+            self._recorder.record(answer)
 
     def _fault(self, fault: Exception) -> None:
         if isinstance(fault, AnswerError | CodingError | EventTooLong):
@@ -212,7 +212,7 @@ class Tap:
     def _give_up(self, reason: str) -> None:
         self._done = True
         self._body.clear()
-        _say(f"{self._exchange.host}: an answer was forwarded but not recorded: {reason}")
+        _say(f"{self._recorder.caller.host}: an answer was forwarded but not recorded: {reason}")
 
 
 _say: Callable[[str], None] = logger.info

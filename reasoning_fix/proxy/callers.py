@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from mitmproxy import http
 
-from reasoning_fix.engine.restoring import Caller
+from reasoning_fix.engine.caller import Caller
 from reasoning_fix.providers.rows import Endpoint
 from reasoning_fix.providers.table import Provider, Table
 from reasoning_fix.store.sealing import Installation

@@ -3,51 +3,39 @@
 import msgspec
 from mitmproxy import flow, http
 
-from reasoning_fix.engine.explaining import Earlier, explain
-from reasoning_fix.engine.policy import Preferences
+from reasoning_fix.engine.engine import Engine
+from reasoning_fix.engine.explaining import Earlier
+from reasoning_fix.engine.explaining import explain as explain_request
 from reasoning_fix.providers.lessons import Lessons
-from reasoning_fix.providers.table import Table
 from reasoning_fix.proxy import callers
 from reasoning_fix.proxy.chat_request import chat_request
-from reasoning_fix.store import Store
-from reasoning_fix.store.sealing import Installation
 
 
-class OnRecord(msgspec.Struct, frozen=True):
-    """What a proxy knows; nothing of it is changed by explaining."""
-
-    store: Store
-    installation: Installation
-    lessons: Lessons
-    table: Table
-    preferences: Preferences
-
-    def explain(self, one: flow.Flow, texts: bool) -> list[str]:
-        """For a person, why each turn of this request was or was not restored."""
-        asked = chat_request(0, one, self.table)
-        if asked is None:
-            return [_other(one)]
-        caller = callers.caller(asked.flow, asked.route, self.installation)
-        noted = asked.notes
-        family = asked.provider.rule(noted.model if noted else "", asked.endpoint.dialect).name
-        told, _ = explain(
-            asked.body,
-            caller,
-            self.table,
-            Earlier(self.store, int(asked.begun * 1000)),
-            asked.preferences if noted is not None and noted.preferences is not None else self.preferences,
-            Lessons(None) if noted is not None else self.lessons,
-            taught=noted.taught(caller.host, asked.endpoint.dialect, family) if noted is not None else (),
+def explain(one: flow.Flow, engine: Engine, texts: bool) -> list[str]:
+    """For a person, why each turn of this request was or was not restored, with its first line if `texts`."""
+    knowledge = engine.knowledge
+    asked = chat_request(0, one, knowledge.table)
+    if asked is None:
+        return [_other(one)]
+    caller = callers.caller(asked.flow, asked.route, engine.installation)
+    knowledge = msgspec.structs.replace(knowledge, store=Earlier(knowledge.store, int(asked.begun * 1000)))
+    taught, then = [], []
+    if (noted := asked.notes) is not None:
+        knowledge = msgspec.structs.replace(
+            knowledge,
+            preferences=knowledge.preferences if noted.preferences is None else asked.preferences,
+            lessons=Lessons(None),
         )
-        lines = told.lines(texts)
-        if asked.altered:
-            lines.append(
-                "  note: this request was repaired, and what it takes to undo that is not known here"
-            )
-        then = [turn.status for turn in noted.treated] if noted is not None else []
-        if then and then != [turn.status for turn in told.turns]:
-            lines.append(f"  note: then it was: {', '.join(then)}; the record has changed since")
-        return lines
+        family = asked.provider.rule(noted.model, asked.endpoint.dialect).name
+        taught = noted.taught(caller.host, asked.endpoint.dialect, family)
+        then = [turn.status for turn in noted.treated]
+    told, _ = explain_request(asked.body, caller, knowledge, taught=taught)
+    lines = told.lines(texts)
+    if asked.altered:
+        lines.append("  note: this request was repaired, and what it takes to undo that is not known here")
+    if then and then != [turn.status for turn in told.turns]:
+        lines.append(f"  note: then it was: {', '.join(then)}; the record has changed since")
+    return lines
 
 
 def _other(one: flow.Flow) -> str:

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-import weakref
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from mitmproxy import command, contentviews, ctx, flow, http, tls
 from mitmproxy.addonmanager import Loader
@@ -11,25 +11,23 @@ from mitmproxy.log import ALERT
 
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import KeptByServer, NotChatError
-from reasoning_fix.engine.recording import Rest
-from reasoning_fix.engine.repairs import Sent
-from reasoning_fix.engine.report import Report
-from reasoning_fix.engine.restoring import Caller, Restored, restore
+from reasoning_fix.engine.exchange import Exchange
 from reasoning_fix.engine.tap import Tap
 from reasoning_fix.providers import refusals
 from reasoning_fix.providers.refusals import PASSED_ON, STATUSES
 from reasoning_fix.providers.table import Table, load_table
-from reasoning_fix.proxy import background, callers, metadata, options
+from reasoning_fix.proxy import background, callers, metadata, options, passages
 from reasoning_fix.proxy.callers import Route, host_of
-from reasoning_fix.proxy.explain import OnRecord
+from reasoning_fix.proxy.explain import explain
 from reasoning_fix.proxy.health import StoreState, counts
 from reasoning_fix.proxy.held_back import HeldBack
 from reasoning_fix.proxy.inspection.view import ChatView
 from reasoning_fix.proxy.leaves import PermittedLeaves
 from reasoning_fix.proxy.options import Options
 from reasoning_fix.proxy.pages import is_own_page
-from reasoning_fix.proxy.resources import Belongings
-from reasoning_fix.proxy.retry import repair, resent
+from reasoning_fix.proxy.passages import Passage
+from reasoning_fix.proxy.resources import Resources
+from reasoning_fix.proxy.retry import reason, retry
 from reasoning_fix.proxy.stats import counting, tables
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.streams.copies import Kept
@@ -45,12 +43,6 @@ _WHOLE_STREAM = 8 * 1024
 # What a request need not wait for is done while the provider thinks; none answers as fast as this.
 _SOON_SECONDS = 0.005
 
-# Requests on their way, what is left to do for them, and the taps for answers that come whole. Keyed by the
-# flow itself and kept here, so that they outlive a reload of the script.
-_sent: "weakref.WeakKeyDictionary[http.HTTPFlow, Sent]" = weakref.WeakKeyDictionary()
-_rests: "weakref.WeakKeyDictionary[http.HTTPFlow, Rest]" = weakref.WeakKeyDictionary()
-_taps: "weakref.WeakKeyDictionary[http.HTTPFlow, Tap]" = weakref.WeakKeyDictionary()
-
 
 class Interceptor:
     """Records the reasoning in answers of known providers and restores it in later requests."""
@@ -62,7 +54,7 @@ class Interceptor:
         self.addons = [PermittedLeaves(), HeldBack()]
         self._table: Table = load_table()
         self._given: Options | None = None
-        self._belongings: Belongings | None = None
+        self._resources: Resources | None = None
         self._view = ChatView(self._table)
 
     def load(self, loader: Loader) -> None:
@@ -75,19 +67,21 @@ class Interceptor:
             logger.log(ALERT, "reasoning_decrypt=all: connections to every host are decrypted.")
         if "reasoning_providers" in updated:
             self._table = self._view.table = options.table()
-        if self._belongings is not None and before is not None and not self._given.keeps_as(before):
-            self._close()
-            self._open()
+        if self._resources is not None:
+            self._resources.engine.change(table=self._table, preferences=self._given.preferences)
+            if before is not None and not self._given.keeps_as(before):
+                self._close()
+                self._open()
         if "stream_large_bodies" in updated and ctx.options.stream_large_bodies:
             logger.log(ALERT, "stream_large_bodies is set: requests larger than it cannot be repaired.")
 
     def running(self) -> None:
-        belongings = self._open()
+        store = self._open().engine.knowledge.store
         logger.info(
             "reasoning-fix is ready: %d provider hosts, fallback %s, turns in %s.",
             len(self._table.hosts()),
             self._options.preferences.mode,
-            "memory" if isinstance(belongings.store, MemoryStore) else self._options.store,
+            "memory" if isinstance(store, MemoryStore) else self._options.store,
         )
 
     def done(self) -> None:
@@ -113,17 +107,16 @@ class Interceptor:
         """Large requests are worked on in a thread, which mitmproxy awaits; all others at once."""
         if flow.response or flow.error or not flow.live or flow.request.raw_content is None:
             return None
-        if flow in resent:
+        if passages.of(flow) is not None:
             return None  # ours already, and never repaired twice
         route = self._route(flow)
         if route is None:
             return None
         counts.requests += 1
         if len(flow.request.raw_content) > background.LARGE:
-            return self._repair_large(flow, route)
+            return self._restore_large(flow, route)
         try:
-            body, caller, work = self._begin(flow, route)
-            self._end(flow, route, body, caller, work())
+            self._send_on(flow, route, self._work(flow, route)())
         except Exception as fault:
             _forward_untouched(route.host, fault)
         return None
@@ -131,162 +124,156 @@ class Interceptor:
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         if flow.response is None:
             return
-        content_type = flow.response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        streamed = content_type == "text/event-stream"
-        again, sent = resent.get(flow), _sent.get(flow)
-        if again is None and sent is None:
-            if streamed or not (self._options.decrypt_all or _is_own_page(flow) or self._route(flow)):
+        try:
+            if (passage := passages.of(flow)) is not None:
+                self._watch(flow.response, passage)
+            elif _is_stream(flow.response) or self._is_foreign(flow):
                 flow.response.stream = True
-            return
-        length = flow.response.headers.get("content-length", "")
-        size = int(length) if length.isdecimal() else None
-        coding = flow.response.headers.get("content-encoding", "")
-        if again is not None:
-            again.tap = Tap(again.exchange, coding, streamed, size)
-            return
-        assert sent is not None
-        if flow.response.status_code in (*STATUSES, *PASSED_ON) and (size or 0) <= refusals.LONGEST:
-            return  # `response` looks at it before the client does
-        if flow.response.status_code != 200:
-            _sent.pop(flow, None)
-            flow.response.stream = flow.response.stream or streamed
-            return
-        if streamed or content_type.endswith("json"):
-            is_short = size is not None and size <= (_WHOLE_STREAM if streamed else _WHOLE)
-            refuses = self._refuses if size is None else None
-            tap = Tap(sent.exchange, coding, streamed, size, self._options.view_bytes, refuses)
-            if is_short and not flow.response.stream:
-                _taps[flow] = tap
-            else:
-                flow.response.stream = tap
-
-    def _refuses(self, payload: bytes) -> bool:
-        """Whether what comes in place of an answer is a refusal that is known."""
-        return (
-            refusals.is_in_place_of_answer(payload) and refusals.recognise(payload, self._table) is not None
-        )
+        except Exception as fault:
+            logger.warning("%s: an answer is not recorded: %s", host_of(flow), _named(fault))
 
     async def response(self, flow: http.HTTPFlow) -> None:
-        self._finish(flow, complete=True)
-        sent = _sent.pop(flow, None)
+        passage = self._finish(flow, complete=True)
+        if passage is None or passage.is_retry:
+            return
+        again = None
         try:
-            if sent is not None and flow.live and (refusal := _refusal(flow)):
-                await self._repair_refused(flow, refusal, sent)
+            if flow.live and (refusal := self._refusal(flow, passage)):
+                again = await self._retry(flow, passage, refusal)
         except Exception as fault:
             logger.warning("%s: refusal passed on: %s in reasoning-fix", host_of(flow), type(fault).__name__)
             logger.debug("fault while repairing", exc_info=fault)
-        self._count_answer(flow, sent.refused if sent is not None else "")
+        if again is None:
+            self._count(flow, passage)
 
     def error(self, flow: http.HTTPFlow) -> None:
-        _sent.pop(flow, None)
-        self._finish(flow, complete=False)
-        self._count_answer(flow)
+        passage = self._finish(flow, complete=False)
+        if passage is not None:
+            self._count(flow, passage)
 
-    async def _repair_refused(self, flow: http.HTTPFlow, refusal: bytes, sent: Sent) -> None:
-        belongings = self._open()
-        first = flow.response
-        told = await repair(flow, refusal, sent, self._table, belongings.lessons)
-        if told is not None:
-            if first is not None and isinstance(tap := first.stream, Tap):
-                tap.put_in_place(_in_coding_of(first, flow.response))
-            counting.repaired(belongings.book, flow, sent.refused, told.report, told.exchange, told.taught)
-            flow.metadata[metadata.KEY] = metadata.written(
-                told.report,
-                sent.caller.endpoint,
-                sent.preferences,
-                refused=told.means,
-                tried=told.tried,
+    def _watch(self, response: http.Response, passage: Passage) -> None:
+        """Have an answer pass through a tap, or have it whole where that costs the client nothing."""
+        length = response.headers.get("content-length", "")
+        size = int(length) if length.isdecimal() else None
+        coding = response.headers.get("content-encoding", "")
+        streamed = _is_stream(response)
+        if passage.is_retry:
+            passage.tap = passage.exchange.tap(coding, streamed=streamed, length=size)
+        elif response.status_code in (*STATUSES, *PASSED_ON) and (size or 0) <= refusals.LONGEST:
+            pass  # `response` looks at it before the client does
+        elif response.status_code != 200:
+            passage.is_given_up = True
+            response.stream = response.stream or streamed
+        elif streamed or _content_type(response).endswith("json"):
+            keep = self._options.view_bytes
+            passage.tap = passage.exchange.tap(
+                coding, streamed=streamed, length=size, keep=keep, may_refuse=size is None
             )
-            _tell(flow, host_of(flow), told.report, told.reason)
+            is_short = size is not None and size <= (_WHOLE_STREAM if streamed else _WHOLE)
+            if response.stream or not is_short:
+                response.stream = passage.tap
 
-    def _count_answer(self, flow: http.HTTPFlow, refused: str = "") -> None:
-        status = flow.response.status_code if flow.response else 0
-        counting.answered(self._open().book, flow, status, refused)
+    async def _retry(self, flow: http.HTTPFlow, passage: Passage, refusal: bytes) -> Exchange | None:
+        refused, first = passage.exchange, flow.response
+        again = await retry(flow, refusal, refused)
+        if again is None or refused.refused is None:
+            return None
+        taught = again.was_answered()
+        if first is not None and isinstance(tap := first.stream, Tap):
+            tap.put_in_place(_in_coding_of(first, flow.response))
+        if passage.line is not None:
+            counting.repaired(self._open().book, passage.line, refused, again, taught)
+        flow.metadata[metadata.KEY] = _notes(again)
+        _tell(flow, again, reason(refused.refused))
+        return again
+
+    def _refusal(self, flow: http.HTTPFlow, passage: Passage) -> bytes | None:
+        """The body of a response that may be a refusal; None for an answer, and for what has passed on."""
+        response = flow.response
+        if response is None or passage.is_given_up:
+            return None
+        if isinstance(response.stream, Tap):
+            return response.stream.refusal
+        try:
+            body = response.content or b""
+        except ValueError:
+            return None
+        return refusals.in_place_of_answer(body) if response.status_code == 200 else body
+
+    def _count(self, flow: http.HTTPFlow, passage: Passage) -> None:
+        if passage.line is not None:
+            status = flow.response.status_code if flow.response else 0
+            counting.answered(self._open().book, passage.line, passage.exchange, status)
 
     def store_state(self) -> StoreState:
         """Where turns are kept now, for the health page."""
         return self._open().state(self._options)
 
-    def _finish(self, flow: http.HTTPFlow, complete: bool) -> None:
-        if (rest := _rests.pop(flow, None)) is not None:
-            rest()
-        if flow.response is None:
-            return
-        if (again := resent.pop(flow, None)) and again.tap is not None:
-            if flow.response.status_code == 200:
-                again.tap(flow.response.raw_content or b"")
-                again.tap.finish(complete)
-            return
-        if (tap := _taps.pop(flow, None)) is not None:
-            tap(flow.response.raw_content or b"")
-            tap.finish(complete)
-            metadata.answered(flow, tap.answered)
-            return
-        if not isinstance(flow.response.stream, Tap):
-            return
-        tap = flow.response.stream
-        tap.finish(complete)
-        metadata.answered(flow, tap.answered)
-        if flow.response.raw_content is None and (kept := tap.kept(complete)) is not None:
-            flow.response.raw_content = _as_coded(flow.response, kept)
+    def _finish(self, flow: http.HTTPFlow, complete: bool) -> Passage | None:
+        """A flow has come to its end: so has the answer that its tap saw."""
+        passage = passages.end(flow)
+        if passage is None:
+            return None
+        try:
+            passage.exchange.settle()
+            _finish_tap(flow, passage, complete)
+            if not passage.is_retry:
+                metadata.answered(flow, passage.exchange.recorder.answered)
+        except Exception as fault:
+            logger.warning("%s: the end of an answer: %s in reasoning-fix", host_of(flow), _named(fault))
+        counts.recorded += passage.exchange.recorder.recorded
+        return passage
 
-    def _begin(self, flow: http.HTTPFlow, route: Route) -> tuple[bytes, Caller, Callable[[], Restored]]:
-        """Who asks, and the work to be done for it, which touches nothing of the flow."""
-        kept = self._open()
+    def _work(self, flow: http.HTTPFlow, route: Route) -> Callable[[], Exchange]:
+        """The work to be done for a request, which touches nothing of the flow."""
+        engine = self._open().engine
         try:
             body = flow.request.content or b""
         except ValueError:
             raise NotChatError("its body does not decompress") from None
-        caller = callers.caller(flow, route, kept.installation)
-        table, preferences = self._table, self._options.preferences
+        caller = callers.caller(flow, route, engine.installation)
+        return lambda: engine.restore(body, caller, defers=True)
 
-        def work() -> Restored:
-            return restore(
-                body, caller, table, kept.store, preferences, kept.lessons, memory=kept.memory, defers=True
-            )
-
-        return body, caller, work
-
-    def _end(
-        self, flow: http.HTTPFlow, route: Route, body: bytes, caller: Caller, restored: Restored
-    ) -> None:
+    def _send_on(self, flow: http.HTTPFlow, route: Route, exchange: Exchange) -> None:
         """Send a request on as it was restored, and say so."""
-        kept, preferences, report = self._open(), self._options.preferences, restored.report
-        _sent[flow] = Sent(caller, body, restored, kept.store, preferences, kept.memory)
+        passage = Passage(exchange)
+        passages.begin(flow, passage)
         client = flow.request.headers.get("user-agent", "")
+        book = self._open().book
 
         def account() -> None:
-            counting.asked(kept.book, flow, route.provider.name, client, report, restored.exchange)
-            flow.metadata[metadata.KEY] = metadata.written(report, route.endpoint, preferences)
+            passage.line = counting.asked(book, exchange, client)
+            flow.metadata[metadata.KEY] = _notes(exchange)
 
-        if (rest := restored.exchange.rest) is None:
-            account()
-        else:
-            rest.then(account)
-            _rests[flow] = rest
-            _do_soon(rest, large=len(body) > background.LARGE)
-        if restored.body is not None:
-            flow.request.content = restored.body
+        exchange.when_settled(account)
+        if exchange.is_deferred:
+            _settle_soon(exchange)
+        report = exchange.report
+        if exchange.is_changed:
+            flow.request.content = exchange.body
             counts.restored += report.restored
             counts.filled += report.filled
-            _tell(flow, route.host, report)
+            _tell(flow, exchange)
         elif report.thinking_off:
             _comment(flow, "not touched: thinking is off")
 
-    async def _repair_large(self, flow: http.HTTPFlow, route: Route) -> None:
+    async def _restore_large(self, flow: http.HTTPFlow, route: Route) -> None:
         try:
-            body, caller, work = self._begin(flow, route)
-            self._end(flow, route, body, caller, await background.done(work))
+            self._send_on(flow, route, await background.done(self._work(flow, route)))
         except Exception as fault:
             _forward_untouched(route.host, fault)
 
     def _route(self, flow: http.HTTPFlow) -> Route | None:
         return callers.route(flow, self._table)
 
+    def _is_foreign(self, flow: http.HTTPFlow) -> bool:
+        """Whether a flow is not for people to look at here: it passes as it comes."""
+        return not (self._options.decrypt_all or _is_own_page(flow) or self._route(flow))
+
     @command.command("reasoning_fix.learned")  # type: ignore[untyped-decorator]
     def learned(self) -> Sequence[str]:
         """What refusals taught about hosts and models, oldest first."""
-        return [lesson.text() for lesson in self._open().lessons.all()]
+        return [lesson.text() for lesson in self._open().engine.knowledge.lessons.all()]
 
     @command.command("reasoning_fix.stats")  # type: ignore[untyped-decorator]
     def stats(self, days: int = 7) -> Sequence[str]:
@@ -296,16 +283,14 @@ class Interceptor:
     @command.command("reasoning_fix.forget")  # type: ignore[untyped-decorator]
     def forget(self, host: str = "") -> None:
         """Forget what refusals taught about a host, or about all of them."""
-        count = self._open().lessons.forget(host)
+        count = self._open().engine.knowledge.lessons.forget(host)
         logger.log(ALERT, "Forgot %d lesson%s.", count, "" if count == 1 else "s")
 
     @command.command("reasoning_fix.explain")  # type: ignore[untyped-decorator]
     def explain(self, flows: Sequence[flow.Flow], texts: bool = True) -> Sequence[str]:
         """Why each turn of these requests was or was not restored; texts: with the first line of each."""
-        kept = self._open()
-        preferences = self._options.preferences
-        record = OnRecord(kept.store, kept.installation, kept.lessons, self._table, preferences)
-        return [line for one in flows for line in record.explain(one, texts)]
+        engine = self._open().engine
+        return [line for one in flows for line in explain(one, engine, texts)]
 
     @property
     def _options(self) -> Options:
@@ -313,15 +298,55 @@ class Interceptor:
             self._given = options.read()
         return self._given
 
-    def _open(self) -> Belongings:
-        if self._belongings is None:
-            self._belongings = Belongings.open(self._options)
-        return self._belongings
+    def _open(self) -> Resources:
+        if self._resources is None:
+            self._resources = Resources.open(self._options, self._table)
+        return self._resources
 
     def _close(self) -> None:
-        if self._belongings is not None:
-            self._belongings.close()
-            self._belongings = None
+        if self._resources is not None:
+            self._resources.close()
+            self._resources = None
+
+
+def _notes(exchange: Exchange) -> dict[str, Any]:
+    refused = exchange.refused or ""
+    return metadata.written(
+        exchange.report,
+        exchange.caller.endpoint,
+        exchange.preferences,
+        refused=refused,
+        tried=exchange.tried,
+    )
+
+
+def _content_type(response: http.Response) -> str:
+    given: str = response.headers.get("content-type", "")
+    return given.partition(";")[0].strip().lower()
+
+
+def _is_stream(response: http.Response) -> bool:
+    return _content_type(response) == "text/event-stream"
+
+
+def _named(fault: Exception) -> str:
+    logger.debug("fault while an answer passed", exc_info=fault)
+    return f"{type(fault).__name__} in reasoning-fix"
+
+
+def _finish_tap(flow: http.HTTPFlow, passage: Passage, complete: bool) -> None:
+    """The answer has ended that passed through a tap, or is here as a whole and passes through it now."""
+    response, tap = flow.response, passage.tap
+    if response is None or tap is None:
+        return
+    if response.stream is not tap:
+        if response.status_code == 200:
+            tap(response.raw_content or b"")
+            tap.finish(complete)
+        return
+    tap.finish(complete)
+    if response.raw_content is None and (kept := tap.kept(complete)) is not None:
+        response.raw_content = _as_coded(response, kept)
 
 
 def _is_own_page(flow: http.HTTPFlow) -> bool:
@@ -343,17 +368,17 @@ def _forward_untouched(host: str, fault: Exception) -> None:
         logger.debug("fault while restoring", exc_info=fault)
 
 
-def _do_soon(rest: Rest, large: bool) -> None:
+def _settle_soon(exchange: Exchange) -> None:
     """When the request is on its way; a turn that is answered before that does it first, or waits for it."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        rest()
+        exchange.settle()
         return
-    if large:
-        background.begin(rest)
+    if len(exchange.received) > background.LARGE:
+        background.begin(exchange.settle)
     else:
-        loop.call_later(_SOON_SECONDS, rest)
+        loop.call_later(_SOON_SECONDS, exchange.settle)
 
 
 def _as_coded(response: http.Response, kept: Kept) -> bytes:
@@ -364,20 +389,6 @@ def _as_coded(response: http.Response, kept: Kept) -> bytes:
     return http.Response.make(200, kept.data, {"content-encoding": coding}).raw_content or b""
 
 
-def _refusal(flow: http.HTTPFlow) -> bytes | None:
-    """The body of a response that may be a refusal; None for an answer, and for what is not here any more."""
-    response = flow.response
-    if response is None:
-        return None
-    if isinstance(response.stream, Tap):
-        return response.stream.refusal
-    try:
-        body = response.content or b""
-    except ValueError:
-        return None
-    return refusals.in_place_of_answer(body) if response.status_code == 200 else body
-
-
 def _in_coding_of(first: http.Response, answer: http.Response | None) -> bytes:
     """An answer's body in the content coding that the client was told of before it came."""
     body = (answer.content if answer is not None else None) or b""
@@ -385,9 +396,10 @@ def _in_coding_of(first: http.Response, answer: http.Response | None) -> bytes:
     return http.Response.make(200, body, {"content-encoding": coding} if coding else {}).raw_content or b""
 
 
-def _tell(flow: http.HTTPFlow, host: str, report: Report, reason: str = "") -> None:
+def _tell(flow: http.HTTPFlow, exchange: Exchange, why: str = "") -> None:
     """Say what was done to a flow: in the log, and on the flow for people who look at it."""
-    text = f"{reason}: {report.text()}" if reason else report.text()
+    host, report = exchange.caller.host, exchange.report
+    text = f"{why}: {report.text()}" if why else report.text()
     logger.info("%s %s: %s", host, report.model, text, extra={"client": flow.client_conn.peername})
     _comment(flow, text)
     flow.marked = flow.marked or MARK

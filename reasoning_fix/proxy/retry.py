@@ -1,30 +1,23 @@
 """A refusal that is known is repaired and sent again once, so that the client sees the answer.
 
-What is sent is decided in repairs.py. mitmproxy itself sends the repaired request, with the same certificate
+What is sent is decided by the engine. mitmproxy itself sends the repaired request, with the same certificate
 checks, over a connection of its own; its answer arrives whole.
 """
 
 import logging
-import weakref
 
-import msgspec
 from mitmproxy import ctx, http
 from mitmproxy.addons.clientplayback import ReplayHandler
 
-from reasoning_fix.engine import repairs
-from reasoning_fix.engine.recording import Recorder
-from reasoning_fix.engine.repairs import Attempt, Sent
-from reasoning_fix.engine.report import Report
-from reasoning_fix.engine.tap import Tap
-from reasoning_fix.providers import refusals
-from reasoning_fix.providers.lessons import Lessons
+from reasoning_fix.engine.exchange import Exchange
+from reasoning_fix.engine.repairs import OURS
 from reasoning_fix.providers.rows import Means
-from reasoning_fix.providers.table import Table
-from reasoning_fix.proxy import background, metadata
+from reasoning_fix.proxy import background, metadata, passages
+from reasoning_fix.proxy.passages import Passage
 
 logger = logging.getLogger(__name__)
 
-_WORDS = {
+_WORDS: dict[Means, str] = {
     "missing": "reasoning missing",
     "forbidden": "reasoning not allowed",
     "parameter": "a parameter not allowed while thinking",
@@ -38,91 +31,52 @@ _WORDS = {
 }
 
 
-class Again(msgspec.Struct):
-    """A request that is sent again, and the tap for its answer."""
+async def retry(flow: http.HTTPFlow, refusal: bytes, refused: Exchange) -> Exchange | None:
+    """Send a refused request again if its refusal is known; the flow then has the new answer.
 
-    exchange: Recorder
-    tap: Tap | None = None
-
-
-class Repaired(msgspec.Struct, frozen=True):
-    """What was done to a refused request, and why: in words, and as refusals are named.
-
-    `exchange` is the one that was answered, `tried` how many lessons were tried for it.
+    None if nothing was changed: the client then sees the refusal as it came.
     """
-
-    report: Report
-    reason: str
-    means: str
-    exchange: Recorder
-    tried: int
-    taught: bool
-
-
-# Flows of ours on their way: they are not repaired again.
-resent: "weakref.WeakKeyDictionary[http.HTTPFlow, Again]" = weakref.WeakKeyDictionary()
-
-
-async def repair(
-    flow: http.HTTPFlow, body: bytes, sent: Sent, table: Table, lessons: Lessons
-) -> Repaired | None:
-    """Send a refused request again where its refusal is known; the flow then has the new answer.
-
-    `body` is the refusal's. None where nothing was changed: the client then sees the refusal as it came.
-    """
-    refusal = refusals.recognise(body, table)
-    if refusal is None:
+    again = await background.done_if_large(lambda: refused.retry(refusal), len(refused.received))
+    if refused.refused is None:
         return None
-    sent.refused = refusal.means
-    said, host = refusals.said(body), sent.caller.host
-    attempt = await background.done_if_large(
-        lambda: repairs.attempt(refusal, said, sent, table, lessons), len(sent.body)
-    )
-    if attempt is None:
-        logger.info("%s: refused (%s); nothing to repair", host, _WORDS[refusal.means])
+    host, words = refused.caller.host, _WORDS[refused.refused]
+    if again is None:
+        logger.info("%s: refused (%s); nothing to repair", host, words)
         return None
-    answer = await _send_again(flow, attempt)
-    if answer is None or not _is_answer(answer, table):
-        logger.info("%s: refused (%s), and again after a repair", host, _WORDS[refusal.means])
-        repairs.note_failure(attempt, sent, lessons)
+    answer = await _send(flow, again)
+    if answer is None or not _is_answer(answer, again):
+        logger.info("%s: refused (%s), and again after a repair", host, words)
+        again.was_refused(refused)
         return None
-    taught = repairs.keep(attempt, lessons)
     flow.response = answer
     # What people see of the flow is what was answered.
-    flow.request.content = attempt.body
-    return Repaired(
-        attempt.restored.report,
-        _reason(refusal.means),
-        refusal.means,
-        attempt.restored.exchange,
-        len(attempt.tried),
-        taught,
-    )
+    flow.request.content = again.body
+    return again
 
 
-def _reason(means: Means) -> str:
-    if means in repairs.OURS:
+def reason(means: Means) -> str:
+    """Why a request was sent again, for people."""
+    if means in OURS:
         return f"put back, refused ({_WORDS[means]}), sent again without it"
     return f"refused: {_WORDS[means]}; repaired and sent again"
 
 
-def _is_answer(response: http.Response, table: Table) -> bool:
+def _is_answer(response: http.Response, exchange: Exchange) -> bool:
     """Whether a repaired request was answered, rather than refused once more."""
     if response.status_code != 200:
         return False
     try:
-        body = response.content or b""
+        return not exchange.is_refusal(response.content or b"")
     except ValueError:
         return True
-    return refusals.in_place_of_answer(body) is None or refusals.recognise(body, table) is None
 
 
-async def _send_again(flow: http.HTTPFlow, attempt: Attempt) -> http.Response | None:
+async def _send(flow: http.HTTPFlow, exchange: Exchange) -> http.Response | None:
     copy: http.HTTPFlow = flow.copy()  # type: ignore[no-untyped-call]
     copy.response = copy.error = None
-    copy.request.content = attempt.body
+    copy.request.content = exchange.body
     copy.comment = "a refused request, repaired and sent again"
     copy.metadata[metadata.RESENT] = True
-    resent[copy] = Again(attempt.restored.exchange)
+    passages.begin(copy, Passage(exchange, is_retry=True))
     await ReplayHandler(copy, ctx.options).replay()
     return copy.response if copy.error is None else None

@@ -24,7 +24,7 @@ from reasoning_fix.store import StoreError
 
 logger = logging.getLogger(__name__)
 
-_SECRET_BYTES = 32
+SECRET_BYTES = 32
 _NONCE_BYTES = 12
 _SCOPES_KEPT = 256
 # Most thoughts are shorter; opening one of them takes ten times as long where it is compressed.
@@ -80,29 +80,6 @@ class Installation:
         self._secret = secret
         self._scopes: OrderedDict[bytes, Scope] = OrderedDict()
 
-    @classmethod
-    def load(cls, directory: Path) -> "Installation":
-        """Read the secret from `directory`, or make it. Several processes may do so at once.
-
-        Raises StoreError for a secret that is damaged: what it sealed can no longer be read.
-        """
-        path = directory / "secret"
-        try:
-            secret = _read_or_make(path)
-        except OSError as error:
-            logger.warning(
-                "The secret %s cannot be read or written (%s): turns are kept only while the proxy runs.",
-                path,
-                error.strerror or error,
-            )
-            return cls(os.urandom(_SECRET_BYTES))
-        if len(secret) != _SECRET_BYTES:
-            raise StoreError(
-                f"{path} holds {len(secret)} bytes where {_SECRET_BYTES} are expected; "
-                "delete it together with the store beside it to begin anew."
-            )
-        return cls(secret)
-
     def scope(self, credential: str) -> Scope:
         """The scope of a credential (about 20 microseconds the first time, then from memory)."""
         name = hashlib.sha256(self._secret + lasting(credential)).digest()
@@ -120,6 +97,29 @@ class Installation:
         return Scope(material[:16], material[16:48], material[48:])
 
 
+def load_secret(directory: Path) -> bytes:
+    """Read the secret of an installation from `directory`, or make it. Several processes may do so at once.
+
+    Raises StoreError for a secret that is damaged: what it sealed can no longer be read.
+    """
+    path = directory / "secret"
+    try:
+        secret = _read_or_make(path)
+    except OSError as error:
+        logger.warning(
+            "The secret %s cannot be read or written (%s): turns are kept only while the proxy runs.",
+            path,
+            error.strerror or error,
+        )
+        return os.urandom(SECRET_BYTES)
+    if len(secret) != SECRET_BYTES:
+        raise StoreError(
+            f"{path} holds {len(secret)} bytes where {SECRET_BYTES} are expected; "
+            "delete it together with the store beside it to begin anew."
+        )
+    return secret
+
+
 def _read_or_make(path: Path) -> bytes:
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ def _read_or_make(path: Path) -> bytes:
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             try:
-                os.write(handle, os.urandom(_SECRET_BYTES))
+                os.write(handle, os.urandom(SECRET_BYTES))
                 # Once per installation: an empty secret after a power cut would make the store unreadable.
                 os.fsync(handle)
             finally:

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reasoning_fix.engine.policy import Preferences
-from reasoning_fix.engine.prefix_cache import Memory
+from reasoning_fix.engine.prefix_cache import PrefixCache
 from reasoning_fix.engine.recording import Recorder, learn
-from reasoning_fix.engine.restoring import Caller, Remembering, Restored, restore
+from reasoning_fix.engine.restoring import Cache, Caller, Restored, restore
 from reasoning_fix.engine.tap import Tap
 from reasoning_fix.providers.lessons import Lessons
 from reasoning_fix.providers.table import load_table
@@ -29,7 +29,7 @@ class Rooms:
         scope = Installation(b"s" * 32).scope("sk-bench")
         self._caller = Caller(scope, provider, provider.endpoints[0], HOST, "")
         self._lessons = Lessons(directory / "lessons.json")
-        self._memory: Remembering = Memory()
+        self._memory: Cache = PrefixCache()
 
     def restore(self, body: bytes) -> bytes:
         """The request as it goes to the provider, with all work for it done."""

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasoning_fix.engine import prefix_cache, restoring
-from reasoning_fix.engine.prefix_cache import Memory
+from reasoning_fix.engine.prefix_cache import PrefixCache
 from reasoning_fix.engine.recording import learn, record_answer
-from reasoning_fix.engine.restoring import Remembering, Restored
+from reasoning_fix.engine.restoring import Cache, Restored
 from reasoning_fix.providers.lessons import Lesson
 from reasoning_fix.providers.rows import Means
 from reasoning_fix.store import Record
@@ -546,9 +546,9 @@ class Busy(MemoryStore):
         return found
 
 
-def busy() -> tuple[Scene, Busy, Remembering, list[Message]]:
+def busy() -> tuple[Scene, Busy, Cache, list[Message]]:
     """A scene that remembers one conversation at most, and one that is not remembered yet."""
-    scene, store, memory = Scene(), Busy(), Memory[Any, Any](conversations=1)
+    scene, store, memory = Scene(), Busy(), PrefixCache[Any, Any](conversations=1)
     scene.store, scene.memory = store, memory
     history = [user("What is the weather?")]
     return scene, store, memory, [*history, scene.say(history, turn("It is mild.", reasoning_content="A"))]
@@ -581,7 +581,7 @@ def test_a_conversation_that_had_to_go_meanwhile_is_worked_out_all_the_same() ->
 
 
 def test_another_process_that_writes_ends_it(tmp_path: Path) -> None:
-    memory: Remembering = Memory()
+    memory: Cache = PrefixCache()
     scenes = [Scene(), Scene()]
     for scene in scenes:
         scene.store, scene.memory = open_store(tmp_path / "turns.sqlite3"), None
@@ -629,7 +629,7 @@ def test_numbers_in_place_of_messages_are_not_taken_for_one_another() -> None:
 
 
 def test_it_is_bounded_in_conversations_and_bytes() -> None:
-    memory: Remembering = Memory(conversations=3, max_bytes=4000)
+    memory: Cache = PrefixCache(conversations=3, max_bytes=4000)
     scene = Scene()
     scene.memory = memory
     for number in range(5):
