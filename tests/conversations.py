@@ -7,12 +7,13 @@ from typing import Any
 
 import msgspec
 
+from reasoning_fix.engine.caller import Caller
+from reasoning_fix.engine.exchange import Exchange
+from reasoning_fix.engine.knowledge import Cache, Knowledge
 from reasoning_fix.engine.matching.verdicts import Opened
 from reasoning_fix.engine.policy import Preferences
 from reasoning_fix.engine.prefix_cache import PrefixCache
-from reasoning_fix.engine.recording import Recorder, learn, record_answer
-from reasoning_fix.engine.restoring import Cache, Caller, Restored, restore
-from reasoning_fix.engine.tap import Tap
+from reasoning_fix.engine.restoring import restore
 from reasoning_fix.providers.lessons import Lesson, Lessons
 from reasoning_fix.providers.table import load_table
 from reasoning_fix.store import Store
@@ -21,6 +22,7 @@ from reasoning_fix.store.sealing import Installation
 
 type Message = dict[str, Any]
 
+SECRET = b"s" * 32
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
 
 
@@ -51,7 +53,7 @@ class Scene:
     ) -> None:
         self.table = load_table()
         self.store: Store = MemoryStore()
-        self.installation = Installation(b"s" * 32)
+        self.installation = Installation(SECRET)
         self.host = host
         self.model = model
         self.path = path
@@ -69,7 +71,7 @@ class Scene:
         session: str = "",
         body: bytes | None = None,
         **parameters: object,
-    ) -> Restored:
+    ) -> Exchange:
         caller = self.caller(key, session)
         if body is None:
             body = self.body(messages, **parameters)
@@ -98,52 +100,48 @@ class Scene:
         """A user's own file on top of the built-in table."""
         self.table = load_table(path)
 
-    def restore_body(self, body: bytes, caller: Caller, *taught: Lesson) -> Restored:
-        preferences = msgspec.structs.replace(self.preferences, mode=self.mode)
-        restored = restore(
-            body,
-            caller,
-            self.table,
-            self.store,
-            preferences,
-            self.lessons,
-            taught=taught,
-            memory=self.memory,
-            defers=self.defers,
-        )
+    def restore_body(self, body: bytes, caller: Caller, *taught: Lesson) -> Exchange:
+        exchange = Exchange(restore(body, caller, self.knowledge, taught=taught, defers=self.defers))
         if self.accepts and not self.defers:
-            learn(restored.exchange)
-        return restored
+            exchange.accept()
+        return exchange
+
+    @property
+    def knowledge(self) -> Knowledge:
+        preferences = msgspec.structs.replace(self.preferences, mode=self.mode)
+        return Knowledge(self.table, self.store, self.lessons, preferences, self.memory)
 
     def sent(self, messages: Sequence[Message], **options: Any) -> list[Message]:
         """The messages as the provider gets them."""
-        restored = self.restore(messages, **options)
-        return list(messages) if restored.body is None else list(json.loads(restored.body)[self.member])
+        exchange = self.restore(messages, **options)
+        return list(json.loads(exchange.body)[self.member]) if exchange.is_changed else list(messages)
 
     def say(self, messages: Sequence[Message], answer: Message, **options: Any) -> Message:
         """Send a request and let the provider answer with this message; what a plain client keeps of it."""
-        exchange = self.restore(messages, **options).exchange
+        exchange = self.restore(messages, **options)
         self.answer(exchange, answer)
         return {name: value for name, value in answer.items() if not name.startswith("reasoning")}
 
-    def reply(self, exchange: Any, blocks: Sequence[Message]) -> None:
+    def reply(self, exchange: Exchange, blocks: Sequence[Message]) -> None:
         """Let the provider answer a messages request with these content blocks."""
-        folder = exchange.dialect.folder(exchange.snapshots)
+        recorder = exchange.recorder
+        folder = recorder.dialect.folder(recorder.snapshots)
         body = {"type": "message", "role": "assistant", "content": list(blocks), "stop_reason": "end_turn"}
         for one in folder.feed(json.dumps(body).encode()):
-            record_answer(exchange, one)
+            recorder.record(one)
 
-    def answer(self, exchange: Any, *answers: Message, finish: str | None = "stop") -> None:
-        folder = exchange.dialect.folder(exchange.snapshots)
+    def answer(self, exchange: Exchange, *answers: Message, finish: str | None = "stop") -> None:
+        recorder = exchange.recorder
+        folder = recorder.dialect.folder(recorder.snapshots)
         choices = [{"index": i, "message": a, "finish_reason": finish} for i, a in enumerate(answers)]
         for one in folder.feed(json.dumps({"choices": choices}).encode()) + folder.end(complete=False):
-            record_answer(exchange, one)
+            recorder.record(one)
 
     def watch(
-        self, exchange: Recorder, chunks: Iterable[bytes], coding: str = "", streamed: bool = True
+        self, exchange: Exchange, chunks: Iterable[bytes], coding: str = "", streamed: bool = True
     ) -> None:
         """Let an answer pass through a tap, which must hand on every chunk as it came, but no empty ones."""
-        tap = Tap(exchange, coding, streamed, None)
+        tap = exchange.tap(coding, streamed=streamed)
         for chunk in chunks:
             passed = tap(chunk)
             assert passed is chunk if chunk else passed == []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from reasoning_fix.engine.restoring import Restored
+from reasoning_fix import Exchange
 from scripts.benchmark.conversation import Conversation
 from scripts.benchmark.figures import Cost, Figure, costs
 from scripts.benchmark.provider import event, thought
@@ -203,10 +203,10 @@ def idle(home: Path, rounds: int) -> list[Figure]:
         for _ in range(rounds * 2):
             rooms = Rooms(directory)
             theirs = _seconds(lambda body=body: json.dumps(json.loads(body)))  # type: ignore[misc]
-            forwarded: list[Restored] = []
+            forwarded: list[Exchange] = []
             ours = _seconds(lambda: forwarded.append(rooms.forward(body)))  # noqa: B023
             pairs.append((ours, theirs))
-            later.append(_seconds(lambda: rooms.finish(forwarded[0])))  # noqa: B023
+            later.append(_seconds(lambda: forwarded[0].accept()))  # noqa: B023
             rooms.close()
         figure = _figure(f"nothing to restore, 1 MB, {what}", pairs, 0.4)
         note = f"{figure.note}, and {1e3 * statistics.median(later):.2f} ms when it is on its way"

@@ -97,7 +97,7 @@ def _requests(*names: str) -> Callable[[], list[bytes]]:
         for name in names:
             world = worlds()[name]
             found += [world.body, world.first, *_odd(world.body)]
-            found.append(world.fresh().restore_body(world.body, world.caller).body or b"")
+            found.append(world.fresh().restore_body(world.body, world.caller).body)
             body = json.loads(world.body)
             history = body[world.scene.member]
             found.append(json.dumps(body | {world.scene.member: [*history, *history]}).encode())
@@ -184,7 +184,7 @@ def _flows() -> list[bytes]:
         file = io.BytesIO()
         writer = FlowWriter(file)
         restored = world.fresh().restore_body(world.body, world.caller)
-        for body, noted in ((world.body, False), (restored.body or b"", True)):
+        for body, noted in ((world.body, False), (restored.body, True)):
             flow = _flow(http.Headers(host=world.scene.host, authorization="Bearer sk-one"))
             flow.request.host = world.scene.host
             flow.request.path = world.scene.path or "/chat/completions"

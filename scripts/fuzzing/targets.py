@@ -21,16 +21,15 @@ from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.turns import visible
 from reasoning_fix.dialects.wire import NotChatError
 from reasoning_fix.engine import tap as tap_room
+from reasoning_fix.engine.engine import Engine
 from reasoning_fix.engine.originals import undone
-from reasoning_fix.engine.policy import Preferences
-from reasoning_fix.engine.tap import Tap
 from reasoning_fix.providers import files, refusals
 from reasoning_fix.providers.files import ProviderTableError
 from reasoning_fix.providers.lessons import Lessons
 from reasoning_fix.providers.table import load_table
 from reasoning_fix.proxy import callers, metadata
 from reasoning_fix.proxy.chat_request import chat_request
-from reasoning_fix.proxy.explain import OnRecord
+from reasoning_fix.proxy.explain import explain
 from reasoning_fix.proxy.inspection.requests import Told
 from reasoning_fix.proxy.inspection.transcript import Ended, answer_text, request_text
 from reasoning_fix.proxy.stats.book import Book
@@ -42,6 +41,7 @@ from reasoning_fix.streams.copies import Copy
 from reasoning_fix.streams.events import EventReader, EventTooLong
 from scripts.fuzzing.mutations import Pairs
 from scripts.fuzzing.worlds import World, pieces, worlds
+from tests.conversations import SECRET
 
 type Target = Callable[[bytes], None]
 
@@ -142,14 +142,14 @@ def _recorded(
 ) -> list[tuple[object, bool]]:
     world = worlds()[name]
     exchange = world.exchange()
-    exchange.snapshots = snapshots
+    exchange.recorder.snapshots = snapshots
     store = world.scene.store
     assert isinstance(store, MemoryStore)
     known = {record.key for _, record in store.take()}
     said = _Said()
     was, tap_room._say = tap_room._say, said
     try:
-        tap = Tap(exchange, coding, streamed, length, 1000)
+        tap = exchange.tap(coding, streamed=streamed, length=length, keep=1000)
         for chunk in chunks:
             assert tap(chunk) is chunk or not chunk, "a chunk was changed"
         if complete:
@@ -176,7 +176,7 @@ def _send_back(world: World, record: Record) -> None:
     text: str = opened.get("text", "")
     body = json.dumps({"model": world.scene.model, world.scene.member: [*_asked(world), _turn(text)]})
     restored = world.scene.restore_body(body.encode(), world.caller)
-    if restored.body is not None:
+    if restored.is_changed:
         msgspec.json.decode(restored.body)
 
 
@@ -211,13 +211,13 @@ def _restored(world: World, body: bytes) -> None:
         restored = world.fresh().restore_body(body, world.caller)
     except (NotChatError, SpliceError):
         return
-    if restored.body is None:
+    if not restored.is_changed:
         return
     dialect, was = world.caller.endpoint.dialect, restored.report.before
     assert was is not None, "a body was changed, and nothing says how to undo it"
     assert world.fresh().restore_body(body, world.caller).body == restored.body, "not the same twice"
     again = world.fresh().restore_body(restored.body, world.caller).body
-    assert again in (None, restored.body), "what was restored is restored again"
+    assert again == restored.body, "what was restored is restored again"
     try:
         came, went = _bare(body, dialect, was.settings), _bare(restored.body, dialect, was.settings)
         is_same = came == went
@@ -341,7 +341,7 @@ def lessons(data: bytes) -> None:
         restored = scene.restore_body(world.body, world.caller)
     finally:
         scene.lessons = Lessons(None)
-    if restored.body is not None:
+    if restored.is_changed:
         msgspec.json.decode(restored.body)
 
 
@@ -383,10 +383,10 @@ def flow_files(data: bytes) -> None:
         flows = load(path)
     except CaptureError:
         return
-    record = OnRecord(scene.store, scene.installation, scene.lessons, scene.table, Preferences())
+    engine = Engine(scene.table, scene.store, secret=SECRET)
     for number, one in enumerate(flows):
         chat_request(number, one, scene.table)
-        record.explain(one, True)
+        explain(one, engine, True)
 
 
 def credentials(data: bytes) -> None:

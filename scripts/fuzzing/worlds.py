@@ -9,7 +9,7 @@ from functools import cache
 from random import Random
 from typing import Any
 
-from reasoning_fix.engine.recording import Recorder, record_answer
+from reasoning_fix.engine.exchange import Exchange
 from reasoning_fix.store import Record
 from reasoning_fix.store.memory import MemoryStore
 from tests.conversations import Scene, call, tool, turn, user
@@ -26,10 +26,10 @@ class World:
     def __init__(self, scene: Scene, first: list[Message], answer: Message, then: list[Message]) -> None:
         self.scene = scene
         self.caller = scene.caller()
-        exchange = scene.restore(first).exchange
-        folder = exchange.dialect.folder(exchange.snapshots)
+        exchange = scene.restore(first)
+        folder = exchange.recorder.dialect.folder(exchange.recorder.snapshots)
         for one in folder.feed(json.dumps(answer).encode()):
-            record_answer(exchange, one)
+            exchange.recorder.record(one)
         assert isinstance(scene.store, MemoryStore)
         self._kept: list[tuple[bytes, Record]] = scene.store.take()
         self.first = scene.body(first)
@@ -44,9 +44,9 @@ class World:
         self.scene.store = store
         return self.scene
 
-    def exchange(self) -> Recorder:
+    def exchange(self) -> Exchange:
         """A request that waits for its answer."""
-        return self.fresh().restore_body(self.first, self.caller).exchange
+        return self.fresh().restore_body(self.first, self.caller)
 
 
 @cache

@@ -84,7 +84,7 @@ def whole(*blocks: Block) -> bytes:
 
 def say(scene: Scene, history: Sequence[Message], *blocks: Block, **options: Any) -> Message:
     """Send a request and let the provider answer; what a plain client keeps of it."""
-    scene.watch(scene.restore(history, **options).exchange, [whole(*blocks)], streamed=False)
+    scene.watch(scene.restore(history, **options), [whole(*blocks)], streamed=False)
     return stripped(turn(*blocks))
 
 
@@ -265,7 +265,7 @@ def test_what_is_no_messages_request(body: bytes) -> None:
 def test_arbitrary_bodies_are_never_changed(body: object) -> None:
     raw = body if isinstance(body, bytes) else json.dumps({"messages": body, "tools": [1]}).encode()
     with contextlib.suppress(NotChatError, SpliceError):
-        assert scene_at().restore((), body=raw).body is None
+        assert not scene_at().restore((), body=raw).is_changed
 
 
 # ---- Reading an answer -------------------------------------------------------------------------------------
@@ -331,7 +331,7 @@ def folded(*payloads: bytes) -> Answered:
 
 def recorded(*chunks: bytes, is_stream: bool = True) -> list[tuple[Opened, bool]]:
     scene = scene_at()
-    scene.watch(scene.restore([user("go")]).exchange, chunks, streamed=is_stream)
+    scene.watch(scene.restore([user("go")]), chunks, streamed=is_stream)
     return scene.records()
 
 
@@ -401,7 +401,7 @@ def test_a_sample_goes_back_as_it_came() -> None:
     for path in STREAMS:
         scene = scene_at()
         ask = [user("go")]
-        scene.watch(scene.restore(ask).exchange, [path.read_bytes()])
+        scene.watch(scene.restore(ask), [path.read_bytes()])
         ((opened, _),) = scene.records()
         block, visible = json.loads(opened.fields["blocks"])
         name = "Zürich" if visible == 2 else "Paris"
@@ -413,8 +413,8 @@ def test_a_sample_goes_back_as_it_came() -> None:
 
 def test_the_turn_is_on_record_before_the_stream_ends() -> None:
     scene = scene_at()
-    exchange = scene.restore([user("go")]).exchange
-    folder = exchange.dialect.folder(False)
+    exchange = scene.restore([user("go")])
+    folder = exchange.recorder.dialect.folder(False)
     *events, last = streamed(think("R"), text("x"))
     assert last == event("message_stop")
     assert [len(folder.feed(payload)) for payload in events][-1] == 1
@@ -561,7 +561,7 @@ def test_dropped_thinking_goes_back_first_in_every_turn() -> None:
     scene = scene_at()
     history = two_turns(scene)
     restored = scene.restore(history)
-    assert restored.body is not None
+    assert restored.is_changed
     assert thoughts(json.loads(restored.body)["messages"]) == BOTH
     assert restored.report.text() == "restored 2 of 2 turns: 2 by context"
 
@@ -582,7 +582,7 @@ def test_every_byte_but_the_blocks_stays() -> None:
     second = '[{"type":"thinking","thinking":"R2","signature":"second"},{"type":"text","text":"It is mild."}]'
     expected = body.replace(b'[ {"type":"text"', b"[ " + first.encode() + b'{"type":"text"')
     assert out == expected.replace(b'"It is mild."', second.encode())
-    assert scene.restore((), body=out).body is None
+    assert not scene.restore((), body=out).is_changed
 
 
 @pytest.mark.parametrize(
@@ -677,7 +677,7 @@ def test_blank_blocks_of_the_provider_are_whole() -> None:
     history = [user("go")]
     said = (think("A"), think("", ""), text("one"))
     say(scene, history, *said)
-    assert scene.restore([*history, turn(*said), user("more")]).body is None
+    assert not scene.restore([*history, turn(*said), user("more")]).is_changed
 
 
 @pytest.mark.parametrize(
@@ -720,7 +720,7 @@ def test_pieces_that_each_have_their_blocks_are_left_alone() -> None:
     history = [user("go")]
     say(scene, history, think("A"), text("one"), think("B"), use(a=1))
     split = [*history, turn(think("A"), text("one")), turn(think("B"), use(a=1)), user(result())]
-    assert scene.restore(split).body is None
+    assert not scene.restore(split).is_changed
 
 
 def test_merged_turns_get_both_thoughts_where_they_stood() -> None:
@@ -770,7 +770,7 @@ def test_server_tools_printed_again_by_a_client() -> None:
     body = whole(think("R"), SEARCH, text("Found it.")).replace(
         b',{"type":"text"', b"," + found + b',{"type":"text"'
     )
-    scene.watch(scene.restore(ask).exchange, [body], streamed=False)
+    scene.watch(scene.restore(ask), [body], streamed=False)
     kept = turn(SEARCH, dict(reversed(FOUND.items())) | MARK, text("Found it."))
     assert thoughts(scene.sent([*ask, kept, user("more")])) == [[think("R")]]
 
@@ -779,7 +779,7 @@ def test_an_interrupted_turn_gets_the_thought_that_came() -> None:
     scene = scene_at()
     ask = [user("Tell a story")]
     body = as_stream(*streamed(think("half a tho"), text("Once upon a ti"))[:-4])
-    scene.watch(scene.restore(ask).exchange, [body])
+    scene.watch(scene.restore(ask), [body])
     for said in ("Once upon", "Once upon a ti [stopped]"):
         (blocks,) = thoughts(scene.sent([*ask, turn(text(said)), user("go on")]))
         assert blocks == [think("half a tho")]
@@ -798,7 +798,7 @@ def test_a_last_assistant_message_is_left_alone_and_belongs_to_the_turn() -> Non
 def test_thinking_off_is_left_alone() -> None:
     scene = scene_at()
     history = two_turns(scene)
-    assert scene.restore(history, thinking={"type": "disabled"}).body is None
+    assert not scene.restore(history, thinking={"type": "disabled"}).is_changed
     assert thoughts(scene.sent(history, thinking={"type": "adaptive"})) == BOTH
 
 
@@ -825,15 +825,15 @@ def test_restoring_twice_gives_the_same_bytes() -> None:
     history = [*two_turns(scene), turn(text("strange")), user("x")]
     first = scene.restore(history).body
     assert first is not None and first == scene.restore(history).body
-    assert scene.restore((), body=first).body is None
+    assert not scene.restore((), body=first).is_changed
 
 
 def test_own_thinking_is_learned_and_comes_back() -> None:
     scene = scene_at()
     history = [user("hello there"), turn(think("mine"), redacted("y"), text("Hi!")), user("next")]
-    assert scene.restore(history).exchange.learned == 1
+    assert scene.restore(history).recorder.learned == 1
     assert scene.sent(edited(history, 1, "Hi!"))[1] == history[1]
-    assert scene.restore(history).exchange.learned == 0
+    assert scene.restore(history).recorder.learned == 0
 
 
 def test_repeated_member_names_are_not_guessed_at() -> None:
@@ -891,17 +891,17 @@ def test_a_stand_in_that_comes_back_is_neither_recorded_nor_replaced() -> None:
     scene = scene_at()
     history = [user("go"), turn(text("Fine.")), user("y")]
     sent = scene.sent(history)
-    assert scene.restore(sent).body is None
+    assert not scene.restore(sent).is_changed
     echo = sent[1]["content"][0]
-    scene.watch(scene.restore(sent).exchange, [whole(echo, text("Sure."))], streamed=False)
-    scene.watch(scene.restore(sent).exchange, [as_stream(*streamed(echo, text("Sure.")))])
+    scene.watch(scene.restore(sent), [whole(echo, text("Sure."))], streamed=False)
+    scene.watch(scene.restore(sent), [as_stream(*streamed(echo, text("Sure.")))])
     assert scene.records() == []
 
 
 def test_nothing_is_filled_when_told_so() -> None:
     scene = scene_at()
     scene.mode = "none"
-    assert scene.restore([user("go"), turn(text("Fine.")), user("y")]).body is None
+    assert not scene.restore([user("go"), turn(text("Fine.")), user("y")]).is_changed
 
 
 def test_thinking_is_turned_off_when_told_so() -> None:
@@ -958,7 +958,7 @@ def test_a_stripped_conversation_is_restored_exactly(
     full: list[Message] = []
     for number, (question, blocks) in enumerate(said):
         full.append(user(f"{number} {question}"))
-        exchange = scene.restore(full).exchange
+        exchange = scene.restore(full)
         answer = as_stream(*streamed(*blocks)) if is_stream else whole(*blocks)
         scene.watch(exchange, [answer], streamed=is_stream)
         full.append(turn(*blocks))
@@ -967,6 +967,6 @@ def test_a_stripped_conversation_is_restored_exactly(
     plain = [stripped(m) if m["role"] == "assistant" else m for m in full]
     spelled = [json.dumps(x, ensure_ascii=False, separators=(",", ":")).encode() for x in (plain, full)]
     body, expected = (b'{"tools":[1],"messages":%b}' % written for written in spelled)
-    out = scene.restore((), body=body).body or body
+    out = scene.restore((), body=body).body
     assert out == expected
-    assert scene.restore((), body=out).body is None
+    assert not scene.restore((), body=out).is_changed

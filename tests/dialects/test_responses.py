@@ -72,7 +72,7 @@ def whole(*items: Item, **more: object) -> bytes:
 
 def say(scene: Scene, history: Sequence[Item], *items: Item, **options: Any) -> list[Item]:
     """Send a request and let the provider answer; what a plain client keeps of it."""
-    scene.watch(scene.restore(history, **options).exchange, [whole(*items)], streamed=False)
+    scene.watch(scene.restore(history, **options), [whole(*items)], streamed=False)
     return stripped(items)
 
 
@@ -243,7 +243,7 @@ def test_what_the_server_keeps_is_left_alone(more: dict[str, object]) -> None:
     "more", [{"previous_response_id": None}, {"conversation": None}, {"previous_response_id": ""}]
 )
 def test_what_only_names_a_conversation_is_read(more: dict[str, object]) -> None:
-    assert scene_at().restore([user("go"), says("Fine."), user("y")], **more).body is not None
+    assert scene_at().restore([user("go"), says("Fine."), user("y")], **more).is_changed
 
 
 @settings(max_examples=100, deadline=None)
@@ -253,7 +253,7 @@ def test_what_only_names_a_conversation_is_read(more: dict[str, object]) -> None
 def test_arbitrary_bodies_are_never_changed(body: object) -> None:
     raw = body if isinstance(body, bytes) else json.dumps({"input": body, "tools": [1]}).encode()
     with contextlib.suppress(NotChatError, SpliceError):
-        assert scene_at().restore((), body=raw).body is None
+        assert not scene_at().restore((), body=raw).is_changed
 
 
 # ---- Reading an answer -------------------------------------------------------------------------------------
@@ -322,7 +322,7 @@ def folded(*payloads: bytes) -> Answered:
 
 def recorded(*chunks: bytes, is_stream: bool = True) -> list[tuple[Opened, bool]]:
     scene = scene_at()
-    scene.watch(scene.restore([user("go")]).exchange, chunks, streamed=is_stream)
+    scene.watch(scene.restore([user("go")]), chunks, streamed=is_stream)
     return scene.records()
 
 
@@ -369,7 +369,7 @@ def test_a_sample_goes_back_as_it_came() -> None:
         scene = scene_at()
         ask = [user("go")]
         body = path.read_bytes()
-        scene.watch(scene.restore(ask).exchange, [body])
+        scene.watch(scene.restore(ask), [body])
         said = json.loads(body.rpartition(b"data: ")[2])["response"]["output"]
         for end in (output(said[1]["call_id"]), user("stop")):
             assert scene.sent([*ask, said[1], end]) == [*ask, *said, end]
@@ -556,7 +556,7 @@ def test_dropped_items_go_back_before_what_they_belong_to() -> None:
     scene = scene_at()
     history = two_turns(scene)
     restored = scene.restore(history)
-    assert restored.body is not None
+    assert restored.is_changed
     assert json.loads(restored.body)["input"] == with_both(history)
     assert restored.report.text() == "restored 2 of 2 turns: 2 by context"
 
@@ -577,7 +577,7 @@ def test_every_byte_but_the_items_stays() -> None:
     assert json.loads(out)["input"] == with_both(json.loads(body)["input"])
     written = [json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode() for item in (R1, R2)]
     assert out.replace(b"," + written[0], b"", 1).replace(b"," + written[1], b"", 1) == body
-    assert scene.restore((), body=out).body is None
+    assert not scene.restore((), body=out).is_changed
 
 
 @pytest.mark.parametrize(
@@ -736,7 +736,7 @@ def test_compacted_history_and_edited_instructions() -> None:
 
 def test_a_text_as_input_is_the_same_as_a_message() -> None:
     scene = scene_at()
-    exchange = scene.restore((), body=b'{"model":"deepseek-flash","input":"Say done"}').exchange
+    exchange = scene.restore((), body=b'{"model":"deepseek-flash","input":"Say done"}')
     scene.watch(exchange, [whole(R1, says("Done."))], streamed=False)
     assert scene.sent([user("Say done"), says("Done."), user("more")])[1] == R1
 
@@ -745,7 +745,7 @@ def test_an_interrupted_turn_gets_the_thought_that_came() -> None:
     scene = scene_at()
     ask = [user("Tell a story")]
     events = streamed(reason("half a tho"), says("Once upon a ti"))[:-2]
-    scene.watch(scene.restore(ask).exchange, [as_stream(*events)])
+    scene.watch(scene.restore(ask), [as_stream(*events)])
     for said in ("Once upon", "Once upon a ti [stopped]"):
         sent = scene.sent([*ask, says(said), user("go on")])
         assert shape(sent) == "uRmu" and sent[1]["content"] == reason("half a tho")["content"]
@@ -754,7 +754,7 @@ def test_an_interrupted_turn_gets_the_thought_that_came() -> None:
 def test_thinking_off_is_left_alone() -> None:
     scene = scene_at()
     history = two_turns(scene)
-    assert scene.restore(history, reasoning={"effort": "none"}).body is None
+    assert not scene.restore(history, reasoning={"effort": "none"}).is_changed
     assert scene.sent(history, reasoning={"effort": "high"}) == with_both(history)
 
 
@@ -782,16 +782,16 @@ def test_restoring_twice_gives_the_same_bytes() -> None:
     history = [*two_turns(scene), says("strange"), user("x")]
     first = scene.restore(history).body
     assert first is not None and first == scene.restore(history).body
-    assert scene.restore((), body=first).body is None
+    assert not scene.restore((), body=first).is_changed
 
 
 def test_own_reasoning_is_learned_and_comes_back() -> None:
     scene = scene_at()
     mine = reason("mine", id="rs_7")
     history = [user("hello there"), mine, says("Hi!"), user("next")]
-    assert scene.restore(history).exchange.learned == 1
+    assert scene.restore(history).recorder.learned == 1
     assert scene.sent(stripped(history)) == history
-    assert scene.restore(history).exchange.learned == 0
+    assert scene.restore(history).recorder.learned == 0
 
 
 @pytest.mark.parametrize(
@@ -849,16 +849,16 @@ def test_a_stand_in_that_comes_back_is_neither_recorded_nor_replaced() -> None:
     scene = scene_at()
     sent = scene.sent([user("go"), says("Fine."), user("y")])
     assert shape(sent) == "urmu"
-    assert scene.restore(sent).body is None
-    scene.watch(scene.restore(sent).exchange, [whole(sent[1], says("Sure."))], streamed=False)
-    scene.watch(scene.restore(sent).exchange, [as_stream(*streamed(sent[1], says("Sure.")))])
+    assert not scene.restore(sent).is_changed
+    scene.watch(scene.restore(sent), [whole(sent[1], says("Sure."))], streamed=False)
+    scene.watch(scene.restore(sent), [as_stream(*streamed(sent[1], says("Sure.")))])
     assert scene.records() == []
 
 
 def test_nothing_is_filled_when_told_so() -> None:
     scene = scene_at()
     scene.mode = "none"
-    assert scene.restore([user("go"), says("Fine."), user("y")]).body is None
+    assert not scene.restore([user("go"), says("Fine."), user("y")]).is_changed
 
 
 def test_thinking_is_turned_off_when_told_so() -> None:
@@ -874,7 +874,7 @@ def test_a_turn_known_to_have_had_no_reasoning() -> None:
     scene = scene_at()
     history = [user("hello there")]
     history += say(scene, history, says("Hi!"))
-    assert scene.restore([*history, user("next")]).body is None
+    assert not scene.restore([*history, user("next")]).is_changed
 
 
 # ---- Universal rules ---------------------------------------------------------------------------------------
@@ -902,7 +902,7 @@ def test_a_stripped_conversation_is_restored_exactly(
     full: list[Item] = []
     for number, (question, items) in enumerate(said):
         full.append(user(f"{number} {question}"))
-        exchange = scene.restore(full).exchange
+        exchange = scene.restore(full)
         answer = as_stream(*streamed(*items)) if is_stream else whole(*items)
         scene.watch(exchange, [answer], streamed=is_stream)
         full += items
@@ -911,9 +911,9 @@ def test_a_stripped_conversation_is_restored_exactly(
         json.dumps(x, ensure_ascii=False, separators=(",", ":")).encode() for x in (stripped(full), full)
     ]
     body, expected = (b'{"tools":[1],"input":%b}' % written for written in spelled)
-    out = scene.restore((), body=body).body or body
+    out = scene.restore((), body=body).body
     assert out == expected
-    assert scene.restore((), body=out).body is None
+    assert not scene.restore((), body=out).is_changed
 
 
 def test_a_stand_in_has_the_summary_that_the_provider_takes() -> None:

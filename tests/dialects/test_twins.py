@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from reasoning_fix.dialects.turns import Call, Fingerprints
 from reasoning_fix.dialects.twins import mended, readable, shallow
 from reasoning_fix.dialects.wire import NotChatError
+from reasoning_fix.engine.exchange import Exchange
 from reasoning_fix.engine.explaining import explain
 from reasoning_fix.engine.originals import undone
-from reasoning_fix.engine.restoring import Restored
 from reasoning_fix.proxy.inspection.requests import Told
 from reasoning_fix.proxy.inspection.transcript import request_text
 from reasoning_fix.store.memory import MemoryStore
@@ -68,7 +68,7 @@ class Wire:
 
     def answer(self, messages: list[bytes], number: int, **top: bytes) -> None:
         """Send these messages and let the provider answer with this turn."""
-        exchange = self.restore(self.body(messages, **top)).exchange
+        exchange = self.restore(self.body(messages, **top))
         self.scene.watch(exchange, [json.dumps(self.answered(number)).encode()], streamed=False)
 
     def body(self, messages: list[bytes], **top: bytes) -> bytes:
@@ -84,7 +84,7 @@ class Wire:
                 self.give_back(sent, at, number)
         return self.body(sent, **top)
 
-    def restore(self, body: bytes) -> Restored:
+    def restore(self, body: bytes) -> Exchange:
         return self.scene.restore_body(body, self.caller)
 
     def fresh(self) -> None:
@@ -377,7 +377,7 @@ def test_an_answer_with_half_a_character_is_the_turn_that_a_client_sends(said: s
         b'data: {"choices":[{"index":0,"delta":{"content":"Half %b."}}]}\n\n' % said.encode(),
         b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n',
     ]
-    scene.watch(scene.restore(asked).exchange, events)
+    scene.watch(scene.restore(asked), events)
     answer = b'{"role": "assistant", "content": "Half %b."}' % sent
     body = b'{"tools": [1], "model": "deepseek-v4-pro", "messages": [%b, %b, %b]}' % (
         json.dumps(asked[0]).encode(), answer, b'{"role": "user", "content": "Aha."}'
@@ -425,13 +425,13 @@ def test_odd_values_beside_the_messages(wire: Wire, odd: str) -> None:
 def test_thinking_that_is_off_beside_half_a_character_is_off(switch: bytes) -> None:
     wire = wire_of("chat completions")
     restored = wire.restore(wire.body(wire.messages, thinking=switch))
-    assert (restored.body, restored.report.thinking_off) == (None, True)
+    assert (restored.is_changed, restored.report.thinking_off) == (False, True)
 
 
 def test_half_an_input_is_a_question() -> None:
     wire = wire_of("responses")
     body = rb'{"model": "deepseek-v4-pro", "input": "What\ud83d"}'
-    assert wire.restore(body).body is None
+    assert not wire.restore(body).is_changed
 
 
 @pytest.mark.parametrize(
@@ -528,11 +528,11 @@ def test_a_request_that_waits_for_nothing_is_recorded_all_the_same(wire: Wire, o
     wire.scene.store = MemoryStore()
     wire.scene.defers = True
     try:
-        exchange = wire.restore(wire.expected(messages, metadata=rb'"\ud83d"')).exchange
-        assert (exchange.rest is None) == (wire.path != "")
+        exchange = wire.restore(wire.expected(messages, metadata=rb'"\ud83d"'))
+        assert (exchange.recorder.rest is None) == (wire.path != "")
         wire.scene.watch(exchange, [json.dumps(wire.answered(1)).encode()], streamed=False)
         assert wire.scene.records()[-1][0].text == SAID[1]
-        assert exchange.rest is None or not exchange.rest.failed
+        assert exchange.recorder.rest is None or not exchange.recorder.rest.failed
     finally:
         wire.scene.defers = False
 
@@ -558,7 +558,7 @@ def test_the_report_the_explanation_and_the_view_say_what_is_odd(wire: Wire, odd
     assert report.odd == {TOLD[odd]: 1}
     assert report.text().endswith(f"; 1 message {TOLD[odd]}")
     scene = wire.scene
-    told, _ = explain(body, wire.caller, scene.table, scene.store, scene.preferences, scene.lessons)
+    told, _ = explain(body, wire.caller, scene.knowledge)
     assert told.lines()[-1] == f"  note: {scene.member}[0] {TOLD[odd]}"
     shown = request_text(body, wire.caller.endpoint.dialect, Told(tuple(report.turns)))
     assert f": {TOLD[odd]}\n" in shown and shown.count("reasoning restored") == 4
@@ -571,7 +571,7 @@ def test_every_oddity_can_be_explained_and_shown(wire: Wire, odd: str) -> None:
         messages = list(wire.messages)
         messages[at] = ODD[odd](messages[at])
         body = wire.body(messages)
-        told, _ = explain(body, wire.caller, scene.table, scene.store, scene.preferences, scene.lessons)
+        told, _ = explain(body, wire.caller, scene.knowledge)
         assert told.turns
         shown = request_text(body, wire.caller.endpoint.dialect, Told())
         assert "cannot be shown" not in shown and "[0]" in shown
@@ -585,7 +585,7 @@ def test_what_was_changed_can_be_taken_back(name: str, odd: str) -> None:
     messages[wire.turns[2]] = TURNS[odd][1](messages[wire.turns[2]])
     body = wire.body(messages)
     restored = wire.restore(body)
-    assert restored.body is not None and restored.report.before is not None
+    assert restored.is_changed and restored.report.before is not None
     assert undone(restored.body, wire.caller.endpoint.dialect, restored.report.before) == body
 
 

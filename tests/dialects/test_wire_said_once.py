@@ -148,7 +148,7 @@ def test_each_choice_has_a_message_of_its_own() -> None:
 @pytest.mark.parametrize("host", ["api.minimax.io", "api.minimaxi.com", "api.deepseek.com", "openrouter.ai"])
 def test_the_thought_goes_back_once(host: str) -> None:
     scene = Scene(host, "deepseek-v4-pro")
-    exchange = scene.restore([user("go")]).exchange
+    exchange = scene.restore([user("go")])
     stream = [*spelled(), chunk("tool_calls", message=WHOLE), chunk(delta={})]
     scene.watch(exchange, [b"data: %b\n\n" % json.dumps(event).encode() for event in stream])
     said = turn(TEXT, [call("call_00_a", '{"a": 1}')])

@@ -14,9 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasoning_fix.dialects.chat_answers import AnswerFolder
+from reasoning_fix.engine.exchange import Exchange
 from reasoning_fix.engine.matching.verdicts import Opened
-from reasoning_fix.engine.recording import Recorder
-from reasoning_fix.engine.tap import Tap
 from reasoning_fix.store.memory import MemoryStore
 from tests import SAMPLES
 from tests.conversations import Scene, user
@@ -28,23 +27,23 @@ FIELDS = ("reasoning_content", "reasoning", "reasoning_details")
 type Said = tuple[Opened, bool]
 
 
-def exchange(name: str) -> tuple[Scene, Recorder]:
+def exchange(name: str) -> tuple[Scene, Exchange]:
     scene = Scene()
-    exchange = scene.restore([user("go")]).exchange
-    exchange.snapshots = "cumulative" in name
+    exchange = scene.restore([user("go")])
+    exchange.recorder.snapshots = "cumulative" in name
     return scene, exchange
 
 
 def recorded(name: str, chunks: list[bytes], coding: str = "", streamed: bool = True) -> list[Said]:
     """What is on record after these chunks have passed; every chunk must come out as it went in."""
     scene, ours = exchange(name)
-    tap = Tap(ours, coding, streamed, None)
+    tap = ours.tap(coding, streamed=streamed)
     for chunk in chunks:
         assert tap(chunk) is chunk
     tap.finish(complete=True)
     assert isinstance(scene.store, MemoryStore)
     return [
-        (msgspec.msgpack.decode(ours.scope.open(r.sealed, r.key), type=Opened), r.complete)
+        (msgspec.msgpack.decode(ours.caller.scope.open(r.sealed, r.key), type=Opened), r.complete)
         for _, r in scene.store.take()
     ]
 

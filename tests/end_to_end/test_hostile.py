@@ -129,7 +129,7 @@ def test_reasoning_that_quotes_a_placeholder_is_no_placeholder() -> None:
     quoting = f"The history says {STAND_IN}; what was it?"
     history = [user("go"), turn("Hi!", reasoning_content=quoting), user("next")]
     asked = scene.restore(history)
-    assert (asked.body, asked.exchange.learned) == (None, 1)
+    assert (asked.is_changed, asked.recorder.learned) == (False, 1)
 
 
 def test_an_answer_that_is_nothing_but_a_placeholder_teaches_nothing() -> None:
@@ -508,7 +508,7 @@ def test_an_answer_without_an_end_is_bounded_and_passes_untouched(coding: str, c
     """Beyond the bounds (16 MB a turn and an event, 64 MB unfolded) it is given up, and goes on passing."""
     scene = Scene()
     given = list(chunks())
-    tap = Tap(scene.restore([user("go")]).exchange, coding, True, None, keep=100_000)
+    tap = scene.restore([user("go")]).tap(coding, streamed=True, keep=100_000)
     tracemalloc.start()
     try:
         for chunk in given:
@@ -537,7 +537,7 @@ def test_odd_reasoning_goes_back_as_it_came(text: str) -> None:
         delta(reasoning_content=text)
     ]  # fmt: skip
     finish = event({"choices": [{"index": 0, "delta": {"content": "Hello there."}, "finish_reason": "stop"}]})
-    scene.watch(scene.restore([user("go")]).exchange, [*said, finish])
+    scene.watch(scene.restore([user("go")]), [*said, finish])
     (sent,) = reasoning(scene.sent([user("go"), turn("Hello there."), user("next")]))
     assert sent == text.encode("utf-16", "surrogatepass").decode("utf-16")
 
@@ -545,9 +545,9 @@ def test_odd_reasoning_goes_back_as_it_came(text: str) -> None:
 def test_half_a_character_is_never_put_into_a_request() -> None:
     scene = Scene()
     body = b'data: {"choices":[{"delta":{"reasoning_content":"a\\ud83d","content":"Hello there."},'
-    scene.watch(scene.restore([user("go")]).exchange, [body + b'"finish_reason":"stop"}]}\n\n'])
+    scene.watch(scene.restore([user("go")]), [body + b'"finish_reason":"stop"}]}\n\n'])
     restored = scene.restore([user("go"), turn("Hello there."), user("next")])
-    assert restored.body is not None and b"ud83d" not in restored.body
+    assert restored.is_changed and b"ud83d" not in restored.body
     json.loads(restored.body)
 
 
@@ -572,7 +572,7 @@ def test_nesting_beyond_all_bounds_is_passed_on() -> None:
             b'{"output":' + deep,
         ):
             for streamed in (True, False):
-                tap = Tap(world.exchange(), "", streamed, None)
+                tap = world.exchange().tap("", streamed=streamed)
                 chunk = b"data: " + body + b"\n\n" if streamed else body
                 assert tap(chunk) is chunk, name
                 tap.finish(complete=True)
@@ -619,7 +619,7 @@ def test_content_of_an_unknown_kind_is_left_alone() -> None:
     world = worlds()["messages"]
     odd = {"role": "assistant", "content": {"a": 1}}
     body = world.scene.body([user("go"), odd, user("next")])
-    assert world.fresh().restore_body(body, world.caller).body is None
+    assert not world.fresh().restore_body(body, world.caller).is_changed
 
 
 def test_a_member_name_that_is_no_utf8_is_a_name_like_others() -> None:
@@ -643,6 +643,6 @@ def test_half_a_character_in_an_id_is_no_fault(caplog: pytest.LogCaptureFixture)
     scene = Scene()
     call = b'{"index":0,"id":"\\ud800","function":{"name":"f","arguments":"{}"}}'
     event = b'data: {"choices":[{"index":"0","delta":{"tool_calls":[%b]},"finish_reason":"tool_calls"}]}\n\n'
-    scene.watch(scene.restore([user("go")]).exchange, [event % call])
+    scene.watch(scene.restore([user("go")]), [event % call])
     assert scene.records() == []
     assert "forwarded but not recorded: the answer holds what is no UTF-8" in caplog.text

@@ -12,7 +12,6 @@ from mitmproxy.test import taddons, tflow, tutils
 
 from reasoning_fix import cli
 from reasoning_fix.engine.explaining import LINE_LENGTH, Earlier, Explained, Explanation, explain
-from reasoning_fix.engine.policy import Preferences
 from reasoning_fix.providers.lessons import Lesson
 from reasoning_fix.proxy.interceptor import Interceptor
 from tests.captured import Studio, write
@@ -26,12 +25,11 @@ class Told(Scene):
     """A scene that says why."""
 
     def explain(self, messages: list[Message], key: str = "sk-one", **parameters: object) -> Explanation:
-        preferences = msgspec.structs.replace(self.preferences, mode=self.mode)
         body = self.body(messages, **parameters)
         caller = self.caller(key)
-        told, restored = explain(body, caller, self.table, self.store, preferences, self.lessons)
+        told, restored = explain(body, caller, self.knowledge)
         sent = self.restore(messages, key=key, **parameters)
-        assert restored is not None and restored.body == sent.body
+        assert restored is not None and restored.sent == sent.body
         return told
 
     def only(self, messages: list[Message], **parameters: object) -> Explained:
@@ -109,7 +107,7 @@ def test_a_tie_that_the_newest_wins(scene: Told) -> None:
 
 def test_a_tie_that_nothing_settles() -> None:
     scene = Told()
-    first, second = scene.restore(GO).exchange, scene.restore(GO).exchange
+    first, second = scene.restore(GO), scene.restore(GO)
     scene.answer(first, turn("Sunny.", reasoning_content="One."))
     scene.answer(second, turn("Sunny.", reasoning_content="Two."))
     found = scene.only([*GO, turn("Sunny."), user("more")])
@@ -127,7 +125,7 @@ def test_a_tie_that_a_system_prompt_settles() -> None:
         name: scene.restore([{"role": "system", "content": name}, *GO]) for name in ("You are Ada.", "Bob")
     }
     for name, restored in ways.items():
-        scene.answer(restored.exchange, turn("Sunny.", reasoning_content=name))
+        scene.answer(restored, turn("Sunny.", reasoning_content=name))
     found = scene.only([{"role": "system", "content": "You are Ada."}, *GO, turn("Sunny."), user("more")])
     assert found.status == "restored" and [tie.by for tie in found.ties] == ["system prompt"]
     assert "the system prompt" in found.candidates[0].has
@@ -173,7 +171,7 @@ UNTOUCHED = {
 @pytest.mark.parametrize(("parameters", "reason"), UNTOUCHED.values(), ids=UNTOUCHED)
 def test_why_nothing_was_touched(scene: Told, parameters: dict[str, object], reason: str) -> None:
     body = json.dumps(json.loads(scene.body(LATER)) | parameters).encode()
-    told, _ = explain(body, scene.caller(), scene.table, scene.store, Preferences(), scene.lessons)
+    told, _ = explain(body, scene.caller(), scene.knowledge)
     assert told.untouched == reason
     assert f"nothing was changed: {reason}" in "\n".join(told.lines())
     assert {turn.status for turn in told.turns} <= {"untouched"}
@@ -182,7 +180,7 @@ def test_why_nothing_was_touched(scene: Told, parameters: dict[str, object], rea
 def test_a_conversation_that_the_server_keeps() -> None:
     scene = Told(path="/responses")
     body = scene.body(GO, previous_response_id="resp_1")
-    told, restored = explain(body, scene.caller(), scene.table, scene.store, Preferences(), scene.lessons)
+    told, restored = explain(body, scene.caller(), scene.knowledge)
     assert restored is None
     assert told.untouched == "the server keeps this conversation itself (previous_response_id)"
 
@@ -231,10 +229,10 @@ def test_looking_on_changes_nothing(scene: Told) -> None:
     """Not even what a client's own reasoning would teach, and later records are not seen."""
     before = len(scene.records())
     body = scene.body([*GO, turn("Mine.", reasoning_content="My own thought."), user("x")])
-    past = Earlier(scene.store, 0)
-    told, _ = explain(body, scene.caller(), scene.table, past, Preferences(), scene.lessons)
+    past = msgspec.structs.replace(scene.knowledge, store=Earlier(scene.store, 0))
+    told, _ = explain(body, scene.caller(), past)
     assert len(scene.records()) == before
-    told, _ = explain(scene.body(LATER), scene.caller(), scene.table, past, Preferences(), scene.lessons)
+    told, _ = explain(scene.body(LATER), scene.caller(), past)
     assert told.turns[0].status == "filled" and told.turns[0].candidates == []
 
 

@@ -54,7 +54,7 @@ def test_ids_without_their_punctuation_are_evidence(call_id: str, change: Callab
     history[0] = user("[earlier messages were summed up] " + history[0]["content"])
     history[1]["content"] = "Looking at the file now."
     restored = scene.restore(history)
-    assert reasoning(json.loads(restored.body or b"{}")["messages"]) == [LONG]
+    assert reasoning(json.loads(restored.body)["messages"]) == [LONG]
     assert restored.report.evidence == {"tool-call id": 1}
 
 
@@ -86,7 +86,7 @@ def test_the_whole_thought_in_a_text_is_evidence(content: str, with_calls: bool)
         kept["tool_calls"] = [call("call_1", '{"path": "a.py"}', "read_file")]
     history = [user("Go on, please."), kept, user("and?")]
     restored = scene.restore(history)
-    assert reasoning(json.loads(restored.body or b"{}")["messages"]) == [LONG]
+    assert reasoning(json.loads(restored.body)["messages"]) == [LONG]
     assert restored.report.evidence == {"the thought in its text": 1}
 
 
@@ -108,7 +108,7 @@ def test_calls_written_out_as_text_are_the_turn() -> None:
         written = [{"id": made["id"], "type": "function", "function": said["tool_calls"][0]["function"]}]
         history += [turn(f"Calling tools:\n{written}"), user(f"Observation:\nfound {step}")]
     restored = scene.restore(history)
-    assert reasoning(json.loads(restored.body or b"{}")["messages"]) == thoughts
+    assert reasoning(json.loads(restored.body)["messages"]) == thoughts
     assert restored.report.evidence == {"calls written out as text": 3}
 
 

@@ -93,7 +93,7 @@ def test_what_went_out_says_again_what_came(
     body = scene.body(history, temperature=0.2)
     lessons = [Lesson(host, caller.endpoint.dialect, "", means, detail) for means, detail in taught]
     restored = scene.restore_body(body, caller, *lessons)
-    if restored.body is None:
+    if not restored.is_changed:
         assert restored.report.before is None
         return
     assert restored.report.before is not None and restored.body != body
@@ -111,7 +111,7 @@ def test_what_was_only_added_goes_without_a_trace() -> None:
     scene.say(CHAT["no field"][:1], turn("Dry.", reasoning_content="R"))
     body = json.dumps(json.loads(scene.body(CHAT["no field"])), indent=3).encode()
     restored = scene.restore_body(body, scene.caller())
-    assert restored.body is not None and restored.report.before is not None
+    assert restored.is_changed and restored.report.before is not None
     assert undone(restored.body, "chat_completions", restored.report.before) == body
 
 
@@ -123,7 +123,7 @@ def test_a_think_block_goes_from_the_content_again(kept: object) -> None:
     scene.say([user("a")], turn("<think>\nHm.\n</think>\n\nDry there."))
     body = scene.body([user("a"), {"role": "assistant", "content": kept}, user("b")])
     restored = scene.restore_body(body, scene.caller())
-    assert restored.body is not None and b"<think>" in restored.body and restored.report.before is not None
+    assert restored.is_changed and b"<think>" in restored.body and restored.report.before is not None
     assert undone(restored.body, "chat_completions", restored.report.before) == body
 
 

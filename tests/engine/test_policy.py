@@ -15,9 +15,9 @@ HISTORY = [user("go"), turn("", [call("c1")]), tool("c1", "sunny"), turn("It is 
 
 
 def sent(scene: Scene, messages: list[dict[str, Any]] = HISTORY, **parameters: object) -> dict[str, Any]:
-    """The whole request as the provider gets it."""
-    body = scene.restore(messages, **parameters).body
-    return {} if body is None else dict(json.loads(body))
+    """The whole request as the provider gets it; nothing where it is what the client sent."""
+    exchange = scene.restore(messages, **parameters)
+    return dict(json.loads(exchange.body)) if exchange.is_changed else {}
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_optional_reasoning_can_be_left_out() -> None:
     assert reasoning(scene.sent(said)) == ["R1", "R2"]
     shorter = Lesson(scene.host, "chat_completions", "kimi-k2.5", "too_long")
     short = scene.restore_body(scene.body(said), scene.caller(), shorter)
-    assert reasoning(json.loads(short.body or b"")["messages"]) == ["R1", ...]
+    assert reasoning(json.loads(short.body)["messages"]) == ["R1", ...]
     assert short.report.text() == "restored 1 of 1 turns: 1 by context; left out the reasoning of 1 turn"
     assert reasoning(scene.sent(said)) == ["R1", "R2"]
 
@@ -204,7 +204,7 @@ def test_on_a_gateway_another_makers_reasoning_is_as_good_as_not_recorded() -> N
     scene.model = "deepseek/deepseek-v4-pro"
     assert scene.sent(history)[1]["reasoning"] == " "
     scene.model = "anthropic/claude-opus-5"
-    assert scene.restore(history).body is None
+    assert not scene.restore(history).is_changed
 
 
 def test_another_provider_did_not_say_it() -> None:
@@ -263,13 +263,13 @@ def test_a_stripped_block_goes_back_where_it_was(content: object, expected: obje
 def test_a_stripped_block_goes_back_to_no_other_text() -> None:
     scene = Scene("api.minimax.io", "MiniMax-M2.7")
     scene.say([user("go")], turn(TAGGED))
-    assert scene.restore([user("go"), turn("Hello there. [stopped]"), user("more")]).body is None
+    assert not scene.restore([user("go"), turn("Hello there. [stopped]"), user("more")]).is_changed
 
 
 def test_a_thought_that_still_stands_in_the_content_is_not_sent_twice() -> None:
     scene = Scene("api.minimax.io", "MiniMax-M3")
     scene.say([user("go")], turn(TAGGED, reasoning_content="R"))
-    assert scene.restore([user("go"), turn(TAGGED), user("more")]).body is None
+    assert not scene.restore([user("go"), turn(TAGGED), user("more")]).is_changed
 
 
 def test_talk_of_such_a_block_is_no_thought() -> None:

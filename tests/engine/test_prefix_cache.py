@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasoning_fix.engine import prefix_cache, restoring
+from reasoning_fix.engine.exchange import Exchange
+from reasoning_fix.engine.knowledge import Cache
 from reasoning_fix.engine.prefix_cache import PrefixCache
-from reasoning_fix.engine.recording import learn, record_answer
-from reasoning_fix.engine.restoring import Cache, Restored
 from reasoning_fix.providers.lessons import Lesson
 from reasoning_fix.providers.rows import Means
 from reasoning_fix.store import Record
@@ -136,13 +136,13 @@ class World:
         self.scene.defers = defers
         self.path = path
 
-    def restore(self, body: bytes, key: str, session: str) -> Restored:
+    def restore(self, body: bytes, key: str, session: str) -> Exchange:
         return self.scene.restore((), key=key, session=session, body=body)
 
-    def reply(self, restored: Restored, payload: bytes) -> None:
-        folder = restored.exchange.dialect.folder(False)
+    def reply(self, restored: Exchange, payload: bytes) -> None:
+        folder = restored.recorder.dialect.folder(False)
         for one in folder.feed(payload) + folder.end(complete=False):
-            record_answer(restored.exchange, one)
+            restored.recorder.record(one)
 
     def numbers(self) -> tuple[dict[bytes, int], dict[int, int]]:
         """Keys by the order in which they came to the store, and times by theirs."""
@@ -168,10 +168,10 @@ class World:
             for scope, r in self.scene.store.take()
         ]
 
-    def said(self, restored: Restored) -> tuple[object, ...]:
+    def said(self, restored: Exchange) -> tuple[object, ...]:
         """What was sent and reported, and where the answer will stand."""
         keys, times = self.numbers()
-        report, exchange = restored.report, restored.exchange
+        report, exchange = restored.report, restored
         turns = [(t.index, t.status, t.evidence, times[t.recorded]) for t in report.turns]
         rest = msgspec.structs.replace(
             report,
@@ -179,8 +179,21 @@ class World:
             asked=0,
             lessons=tuple(msgspec.structs.replace(lesson, learned=0) for lesson in report.lessons),
         )
-        place = (exchange.context, exchange.before, keys[exchange.parent], keys[exchange.thread])
-        return restored.body, rest, report.text(), turns, place, exchange.conversation, exchange.lead
+        place = (
+            exchange.recorder.context,
+            exchange.recorder.before,
+            keys[exchange.recorder.parent],
+            keys[exchange.recorder.thread],
+        )
+        return (
+            restored.body,
+            rest,
+            report.text(),
+            turns,
+            place,
+            exchange.recorder.conversation,
+            exchange.recorder.lead,
+        )
 
 
 # Few words, so that turns, calls and ids meet again; some that are distinctive.
@@ -273,7 +286,7 @@ class Client:
             body["thinking"] = {"type": "disabled"}
         return json.dumps(body, separators=self.separators).encode()
 
-    def send(self, compare: bool = True) -> list[Restored]:
+    def send(self, compare: bool = True) -> list[Exchange]:
         body = self.body()
         restored = [world.restore(body, self.key, self.session) for world in self.worlds]
         assert len({one.body for one in restored}) == 1
@@ -281,9 +294,9 @@ class Client:
             self.compare(restored)
         return restored
 
-    def compare(self, restored: Sequence[Restored]) -> None:
+    def compare(self, restored: Sequence[Exchange]) -> None:
         for one in restored:
-            learn(one.exchange)
+            one.accept()
         said = [world.said(one) for world, one in zip(self.worlds, restored, strict=True)]
         recorded = [world.on_record() for world in self.worlds]
         for number in range(1, len(self.worlds)):
@@ -390,12 +403,12 @@ def test_where_nothing_can_be_missing_only_the_answer_waits_for_the_rest() -> No
     scene.defers = True
     history = [user("hello there"), turn("Hi!", reasoning_content="A"), user("next")]
     restored = scene.restore(history)
-    assert (restored.body, restored.report.turns, scene.records()) == (None, [], [])
-    assert restored.exchange.rest is not None
-    scene.answer(restored.exchange, turn("Well.", reasoning_content="B"))
+    assert (restored.is_changed, restored.report.turns, scene.records()) == (False, [], [])
+    assert restored.recorder.rest is not None
+    scene.answer(restored, turn("Well.", reasoning_content="B"))
     assert [opened.text for opened, _ in scene.records()] == ["Hi!", "Well."]
     assert [one.status for one in restored.report.turns] == ["sent"]
-    restored.exchange.rest()
+    restored.recorder.rest()
     assert len(scene.records()) == 2
     stripped = [*history[:1], turn("Hi!"), user("next"), turn("Well."), user("more")]
     assert reasoning(scene.sent(stripped)) == ["A", "B"]
@@ -417,7 +430,7 @@ def test_where_nothing_can_be_missing_only_the_answer_waits_for_the_rest() -> No
 def test_what_can_be_missing_is_looked_for_at_once(messages: list[Message], left: bool) -> None:
     scene = Scene()
     scene.defers = True
-    assert (scene.restore(messages).exchange.rest is not None) is left
+    assert (scene.restore(messages).recorder.rest is not None) is left
 
 
 def test_an_answer_whose_place_could_not_be_found_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,7 +438,7 @@ def test_an_answer_whose_place_could_not_be_found_is_not_recorded(monkeypatch: p
     scene.defers = True
     restored = scene.restore([user("hello there")])
     monkeypatch.setattr(restoring, "match", None)
-    scene.answer(restored.exchange, turn("Hi!", reasoning_content="A"))
+    scene.answer(restored, turn("Hi!", reasoning_content="A"))
     assert scene.records() == []
 
 
@@ -556,7 +569,7 @@ def busy() -> tuple[Scene, Busy, Cache, list[Message]]:
 
 def test_what_an_answer_overtook_is_not_remembered() -> None:
     scene, store, _, said = busy()
-    again = scene.restore(said[:1]).exchange
+    again = scene.restore(said[:1])
     store.meanwhile = lambda: scene.answer(again, turn("It is mild.", reasoning_content="B"))
     history = [*said, user("Thanks")]
     assert reasoning(scene.sent(history)) == ["A"]
@@ -735,7 +748,7 @@ def test_parameters_of_one_request_are_not_reported_of_the_next() -> None:
     history = [user("hello there")]
     first = scene.restore(history, temperature=0.5)
     assert first.report.settings == ("temperature",)
-    scene.answer(first.exchange, turn("Hi!", reasoning_content="A"))
+    scene.answer(first, turn("Hi!", reasoning_content="A"))
     second = scene.restore([*history, turn("Hi!"), user("next")])
     assert (second.report.restored, second.report.settings) == (1, ())
     assert second.report.before is not None

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from reasoning_fix.dialects.chat_completions import NotChatError
 from reasoning_fix.dialects.splice import SpliceError
-from reasoning_fix.engine.recording import learn
 from tests.conversations import TOOLS, Message, Scene, call, reasoning, tool, turn, user
 
 
@@ -39,7 +38,7 @@ def test_dropped_reasoning_goes_back_to_every_turn() -> None:
     scene = Scene()
     history = two_turns(scene)
     restored = scene.restore(history)
-    assert restored.body is not None
+    assert restored.is_changed
     assert reasoning(json.loads(restored.body)["messages"]) == BOTH
     assert restored.report.text() == "restored 2 of 2 turns: 2 by context"
 
@@ -108,7 +107,7 @@ def test_the_reasoning_of_a_split_turn_stands_once_and_with_its_calls() -> None:
     text = edited(history, 1, reasoning_content="R1 \n é")[1] | {"tool_calls": None}
     calls = edited(history, 1, content=None)[1]
     restored = scene.restore([history[0], text, calls, *history[2:]])
-    assert reasoning(json.loads(restored.body or b"")["messages"]) == [" ", *BOTH]
+    assert reasoning(json.loads(restored.body)["messages"]) == [" ", *BOTH]
     assert [turn.status for turn in restored.report.turns] == ["part", "restored", "restored"]
 
 
@@ -218,7 +217,7 @@ def test_two_hundred_tool_turns() -> None:
 def test_interrupted_turn_matches_the_partial_text() -> None:
     scene = Scene()
     ask = [user("Tell a story")]
-    exchange = scene.restore(ask).exchange
+    exchange = scene.restore(ask)
     scene.answer(exchange, turn("Once upon a ti", reasoning_content="half a tho"), finish=None)
     assert reasoning(scene.sent([*ask, turn("Once upon"), user("go on")])) == ["half a tho"]
     assert reasoning(scene.sent([*ask, turn("Once upon a ti [stopped]"), user("go on")])) == ["half a tho"]
@@ -228,8 +227,8 @@ def test_own_reasoning_is_left_alone_and_learned() -> None:
     scene = Scene()
     history = [user("hello there"), turn("Hi!", reasoning_content="mine"), user("next")]
     asked = scene.restore(history)
-    assert asked.body is None
-    scene.answer(asked.exchange, turn("Then this."))
+    assert not asked.is_changed
+    scene.answer(asked, turn("Then this."))
     del history[1]["reasoning_content"]
     assert reasoning(scene.sent(history)) == ["mine"]
 
@@ -241,8 +240,8 @@ def test_own_reasoning_wins_over_what_is_on_record(defers: bool) -> None:
     scene.defers = defers
     history = [user("hello there"), said | {"reasoning_content": "mine"}, user("next")]
     restored = scene.restore(history)
-    assert restored.body is None
-    learn(restored.exchange)
+    assert not restored.is_changed
+    restored.accept()
     assert [opened.fields for opened, _ in scene.records()] == [{"reasoning_content": b'"recorded"'}]
 
 
@@ -250,7 +249,7 @@ def test_placeholders_are_never_learned() -> None:
     scene = Scene()
     for stand_in in (" ", "", ".", "[reasoning unavailable]"):
         told = [user("hello there"), turn("Hi!", reasoning_content=stand_in), user("next")]
-        scene.answer(scene.restore(told).exchange, turn("Then this."))
+        scene.answer(scene.restore(told), turn("Then this."))
     assert reasoning(scene.sent([user("hello there"), turn("Hi!"), user("next")])) == [" "]
 
 
@@ -290,7 +289,7 @@ def test_never_across_credentials_or_providers() -> None:
 def test_thinking_off_is_left_alone() -> None:
     scene = Scene()
     history = two_turns(scene)
-    assert scene.restore(history, thinking={"type": "disabled"}).body is None
+    assert not scene.restore(history, thinking={"type": "disabled"}).is_changed
 
 
 def test_prefix_message_is_left_alone() -> None:
@@ -331,7 +330,7 @@ def test_fill_by_rule(host: str, model: str, tools: bool, expected: list[object]
 def test_nothing_is_filled_when_told_so() -> None:
     scene = Scene()
     scene.mode = "none"
-    assert scene.restore([user("go"), turn("Fine."), user("y")]).body is None
+    assert not scene.restore([user("go"), turn("Fine."), user("y")]).is_changed
 
 
 def test_empty_reasoning_goes_back_empty() -> None:
@@ -409,14 +408,14 @@ def test_stripped_conversation_is_restored_exactly(said: list[tuple[str, str, st
     assert reasoning(sent) == expected
     if first.body:
         again = scene.restore((), body=first.body)
-        assert again.body is None
+        assert not again.is_changed
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary())
 def test_arbitrary_bytes_are_never_changed(body: bytes) -> None:
     with contextlib.suppress(NotChatError, SpliceError):
-        assert Scene().restore((), body=body).body is None
+        assert not Scene().restore((), body=body).is_changed
 
 
 def test_a_thousand_interleaved_conversations_keep_their_canaries() -> None:
@@ -434,7 +433,7 @@ def test_a_thousand_interleaved_conversations_keep_their_canaries() -> None:
 def test_choices_of_one_answer_that_look_alike_get_nothing() -> None:
     scene = Scene()
     ask = [user("Say done")]
-    exchange = scene.restore(ask).exchange
+    exchange = scene.restore(ask)
     scene.answer(exchange, turn("Done.", reasoning_content="A"), turn("Done.", reasoning_content="B"))
     assert reasoning(scene.sent([*ask, turn("Done."), user("more")])) == [" "]
 
@@ -442,7 +441,7 @@ def test_choices_of_one_answer_that_look_alike_get_nothing() -> None:
 def test_answers_under_way_at_the_same_time_get_nothing() -> None:
     scene = Scene()
     ask = [user("Say done")]
-    one, two = scene.restore(ask).exchange, scene.restore(ask).exchange
+    one, two = scene.restore(ask), scene.restore(ask)
     for exchange, thought in ((one, "A"), (two, "B")):
         scene.answer(exchange, turn("Done.", reasoning_content=thought))
     assert reasoning(scene.sent([*ask, turn("Done."), user("more")])) == [" "]

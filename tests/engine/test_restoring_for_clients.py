@@ -64,10 +64,8 @@ def test_qwen_code_puts_turns_of_its_own_in_between() -> None:
 
 def test_title_requests_with_the_same_key_at_the_same_moment() -> None:
     scene = Scene()
-    asked = scene.restore([user("go")]).exchange
-    title = scene.restore(
-        [user("Title for: go")], body=b'{"messages":[{"role":"user","content":"go"}]}'
-    ).exchange
+    asked = scene.restore([user("go")])
+    title = scene.restore([user("Title for: go")], body=b'{"messages":[{"role":"user","content":"go"}]}')
     scene.answer(title, turn("A title", reasoning_content="short"))
     scene.answer(asked, turn("It is sunny.", reasoning_content="R"))
     assert reasoning(scene.sent([user("go"), turn("It is sunny."), user("more")])) == ["R"]
@@ -88,7 +86,7 @@ def test_claude_code_drops_all_thinking_after_a_model_switch() -> None:
     scene = Scene(path=MESSAGES, model="claude-opus-5")
     block = {"type": "thinking", "thinking": "R", "signature": "65b06a43"}
     use = {"type": "tool_use", "id": "call_00_a", "name": "f", "input": {"q": 1}}
-    scene.reply(scene.restore([user("go")]).exchange, [block, use])
+    scene.reply(scene.restore([user("go")]), [block, use])
     result = {"type": "tool_result", "tool_use_id": "call_00_a", "content": "dry"}
     history = [user("go"), {"role": "assistant", "content": [use]}, {"role": "user", "content": [result]}]
     scene.model = "claude-sonnet-5"
@@ -101,7 +99,7 @@ def test_notes_that_claude_code_adds_and_moves_are_no_context() -> None:
     asked = {"type": "text", "text": "go"}
     block = {"type": "thinking", "thinking": "R", "signature": "s"}
     said = {"type": "text", "text": "Hi."}
-    scene.reply(scene.restore([{"role": "user", "content": [note, asked]}]).exchange, [block, said])
+    scene.reply(scene.restore([{"role": "user", "content": [note, asked]}]), [block, said])
     mark = {"cache_control": {"type": "ephemeral"}}
     history = [
         {"role": "user", "content": [asked | mark]},
@@ -114,7 +112,7 @@ def test_notes_that_claude_code_adds_and_moves_are_no_context() -> None:
 def test_a_turn_with_reasoning_and_nothing_else_comes_back_bare() -> None:
     """`content or tool_calls must be set`: jcode issue 321."""
     scene = Scene()
-    exchange = scene.restore([user("go")]).exchange
+    exchange = scene.restore([user("go")])
     scene.answer(exchange, turn(None, reasoning_content="Hm, so"), finish=None)
     sent = scene.sent([user("go"), turn(None), user("go on")])
     assert sent[1] == {"role": "assistant", "content": "", "reasoning_content": "Hm, so"}
@@ -134,7 +132,7 @@ def test_null_content_stays_where_it_is_allowed_or_nothing_changes() -> None:
     history = talk(scene, turn(None, [call("call_00_a")], reasoning_content="R"))
     assert scene.sent(history)[1]["content"] is None
     history[1]["reasoning_content"] = "R"
-    assert scene.restore(history).body is None
+    assert not scene.restore(history).is_changed
 
 
 # ---- Keys --------------------------------------------------------------------------------------------------
@@ -181,7 +179,7 @@ def test_subagents_that_share_a_session_header_are_told_apart() -> None:
     """https://github.com/router-for-me/CLIProxyAPI/issues/4352"""
     scene = Scene()
     for agent, canary in (("1", "R1"), ("2", "R2")):
-        exchange = scene.restore([user("go")], session=f"s\n{agent}").exchange
+        exchange = scene.restore([user("go")], session=f"s\n{agent}")
         scene.answer(exchange, turn("Done.", reasoning_content=canary))
     history = [user("go"), turn("Done."), user("more")]
     assert reasoning(scene.sent(history, session="s\n1")) == ["R1"]
@@ -209,8 +207,8 @@ def test_plain_turns_are_covered_like_those_with_calls() -> None:
 def test_reasoning_that_comes_after_content_is_kept() -> None:
     """GLM-5 and MiniMax M3; https://github.com/MiniMax-AI/MiniMax-M2/issues/105"""
     scene = Scene("api.z.ai", "glm-5")
-    exchange = scene.restore([user("go")]).exchange
-    folder = exchange.dialect.folder(False)
+    exchange = scene.restore([user("go")])
+    folder = exchange.recorder.dialect.folder(False)
     for delta in ({"reasoning_content": "a"}, {"content": "Hi"}, {"reasoning_content": "b"}):
         folder.feed(json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode())
     (answer,) = folder.end(complete=True)
@@ -246,7 +244,7 @@ def test_turns_without_reasoning_do_not_change_the_prefix() -> None:
     """https://github.com/anomalyco/opencode/pull/28352"""
     scene = Scene()
     history = talk(scene, turn("Hello."), turn("Fine."))
-    assert scene.restore(history).body is None
+    assert not scene.restore(history).is_changed
 
 
 def test_a_miss_is_never_final() -> None:
@@ -256,8 +254,8 @@ def test_a_miss_is_never_final() -> None:
     assert reasoning(scene.sent(history)) == [" "]
     known = [history[0], history[1] | {"reasoning_content": "R"}, history[2]]
     asked = scene.restore(known)
-    assert asked.body is None
-    scene.answer(asked.exchange, turn("And more."))
+    assert not asked.is_changed
+    scene.answer(asked, turn("And more."))
     assert reasoning(scene.sent(history)) == ["R"]
 
 
@@ -270,7 +268,7 @@ def test_merged_messages_keep_their_thoughts_first() -> None:
     for number in range(2):
         block = {"type": "thinking", "thinking": f"R{number}", "signature": "s"}
         use = {"type": "tool_use", "id": f"call_00_{'ab'[number]}xyz", "name": "f", "input": {"n": number}}
-        scene.reply(scene.restore(history).exchange, [block, use])
+        scene.reply(scene.restore(history), [block, use])
         result = {"type": "tool_result", "tool_use_id": use["id"], "content": f"result {number}"}
         history += [{"role": "assistant", "content": [use]}, {"role": "user", "content": [result]}]
         parts.append(use)
@@ -300,8 +298,8 @@ def test_parallel_calls_in_messages_of_their_own_get_the_thought_once() -> None:
 def test_half_a_character_is_never_sent_back() -> None:
     """https://github.com/esengine/DeepSeek-Reasonix/issues/1906"""
     scene = Scene()
-    exchange = scene.restore([user("go")]).exchange
-    folder = exchange.dialect.folder(False)
+    exchange = scene.restore([user("go")])
+    folder = exchange.recorder.dialect.folder(False)
     folder.feed(b'{"choices":[{"index":0,"delta":{"reasoning_content":"a\\ud83d"}}]}')
     with pytest.raises(ValueError, match="half a character"):
         folder.end(complete=True)

@@ -8,7 +8,6 @@ import pytest
 from reasoning_fix.dialects import DIALECTS
 from reasoning_fix.engine.matching.verdicts import Opened
 from reasoning_fix.engine.recording import Recorder
-from reasoning_fix.engine.tap import Tap
 from reasoning_fix.streams.events import EventReader
 from tests import SAMPLES
 from tests.conversations import Scene, user
@@ -32,8 +31,8 @@ type Said = list[tuple[Opened, bool]]
 
 def begin(dialect: str, name: str = "") -> tuple[Scene, Recorder]:
     scene = Scene(path=PATHS[dialect])
-    exchange = scene.restore([user("go")]).exchange
-    exchange.snapshots = "cumulative" in name
+    exchange = scene.restore([user("go")])
+    exchange.recorder.snapshots = "cumulative" in name
     return scene, exchange
 
 
@@ -49,8 +48,8 @@ def payloads(event: bytes) -> list[bytes]:
 @EVERY_STREAM
 def test_a_turn_is_on_record_before_the_chunk_that_ends_it_goes_on(dialect: str, path: Path) -> None:
     scene, exchange = begin(dialect, path.stem)
-    tap = Tap(exchange, "", True, None)
-    folder = DIALECTS[dialect].folder(exchange.snapshots)
+    tap = exchange.tap("", streamed=True)
+    folder = DIALECTS[dialect].folder(exchange.recorder.snapshots)
     expected = 0
     for event in events(path):
         assert tap(event) is event
@@ -79,7 +78,7 @@ def test_a_stream_that_is_cut_anywhere_keeps_what_came(dialect: str, path: Path)
         found: list[Said] = []
         for parts in (chunks[:length], [b"".join(chunks[:length])]):
             scene, exchange = begin(dialect, path.stem)
-            tap = Tap(exchange, "", True, None, keep=1 << 20)
+            tap = exchange.tap(keep=1 << 20)
             for part in parts:
                 tap(part)
             tap.finish(complete=False)
@@ -119,7 +118,7 @@ def test_what_may_end_a_turn(dialect: str, event: bytes, may_end: bool) -> None:
 
 def test_chunks_that_end_within_an_event_are_read_at_once() -> None:
     scene, exchange = begin("chat_completions")
-    tap = Tap(exchange, "", True, None)
+    tap = exchange.tap("", streamed=True)
     first = b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n'
     last = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
     for chunk in (first, last[:40], last[40:]):
@@ -130,7 +129,7 @@ def test_chunks_that_end_within_an_event_are_read_at_once() -> None:
 
 def test_a_stream_that_was_given_up_can_still_be_looked_at() -> None:
     scene, exchange = begin("chat_completions")
-    tap = Tap(exchange, "", True, None, keep=1 << 20)
+    tap = exchange.tap(keep=1 << 20)
     chunks = [b'data: {"error":{"message":"x"}}\n\n', b'data: {"choices":[]}\n\n', b": end\n\n"]
     for chunk in chunks:
         assert tap(chunk) is chunk
@@ -144,7 +143,7 @@ def test_a_stream_that_was_given_up_can_still_be_looked_at() -> None:
 def test_an_empty_frame_in_mid_stream_ends_nothing() -> None:
     """HTTP/2 allows it; as a chunk of HTTP/1 it would be the end of the answer."""
     scene, exchange = begin("chat_completions")
-    tap = Tap(exchange, "", True, None)
+    tap = exchange.tap("", streamed=True)
     for text in ("a", "b"):
         tap(b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % text.encode())
         assert tap(b"") == []
@@ -154,7 +153,7 @@ def test_an_empty_frame_in_mid_stream_ends_nothing() -> None:
 
 def test_long_streams_are_read_as_they_come() -> None:
     scene, exchange = begin("chat_completions")
-    tap = Tap(exchange, "", True, None)
+    tap = exchange.tap("", streamed=True)
     one = json.dumps({"choices": [{"delta": {"content": "a", "reasoning_content": "b"}}]}).encode()
     for _ in range(1000):
         tap(b"data: " + one + b"\r\n\r\n")

@@ -204,14 +204,14 @@ def test_missing_replaces_what_a_client_put_there() -> None:
 
 def test_missing_leaves_real_reasoning_alone() -> None:
     scene = taught(Scene("api.moonshot.ai", "kimi-k2.6"), "missing", " ")
-    assert scene.restore([user("go"), turn("a", reasoning_content="mine"), user("x")]).body is None
+    assert not scene.restore([user("go"), turn("a", reasoning_content="mine"), user("x")]).is_changed
 
 
 def test_forbidden_takes_the_field_out_everywhere() -> None:
     scene = taught(Scene("api.groq.com", "qwen/qwen3-32b"), "forbidden", "reasoning_content")
     history = [user("go"), turn("a", reasoning_content="R", name="x"), user("x")]
     restored = scene.restore(history)
-    assert restored.body is not None and b"reasoning_content" not in restored.body
+    assert restored.is_changed and b"reasoning_content" not in restored.body
     assert json.loads(restored.body)["messages"][1] == {"role": "assistant", "content": "a", "name": "x"}
     assert restored.report.text() == "took reasoning that is refused here out of 1 turn"
 
@@ -219,7 +219,7 @@ def test_forbidden_takes_the_field_out_everywhere() -> None:
 def test_words_that_are_refused_are_not_replaced_by_ours() -> None:
     scene = taught(Scene("openrouter.ai", "deepseek/deepseek-v4-pro"), "forbidden", "reasoning_content")
     restored = scene.restore([user("go"), turn("a", reasoning_content="mine"), user("x")])
-    assert restored.body is not None
+    assert restored.is_changed
     assert json.loads(restored.body)["messages"][1] == {"role": "assistant", "content": "a"}
     assert restored.report.text() == "took reasoning that is refused here out of 1 turn"
 
@@ -234,38 +234,38 @@ def test_what_is_refused_does_not_go_out_first_and_is_looked_at_later() -> None:
 def test_a_parameter_is_left_out_only_where_it_is_refused() -> None:
     scene = taught(Scene("api.moonshot.ai", "kimi-k2.6"), "parameter", "temperature")
     restored = scene.restore([user("go")], temperature=0.3, top_p=0.5)
-    assert restored.body is not None
+    assert restored.is_changed
     sent = json.loads(restored.body)
     assert "temperature" not in sent and sent["top_p"] == 0.5
     assert restored.report.text() == "changed temperature"
     off = scene.restore([user("go")], temperature=0.3, thinking={"type": "disabled"})
-    assert off.body is None
+    assert not off.is_changed
 
 
 def test_a_forced_tool_turns_thinking_off() -> None:
     scene = taught(Scene("api.moonshot.ai", "kimi-k2.6"), "tool_choice")
     restored = scene.restore([user("go")], tool_choice="required", reasoning_effort="high")
-    assert restored.body is not None
+    assert restored.is_changed
     sent = json.loads(restored.body)
     assert sent["thinking"] == {"type": "disabled"} and sent["tool_choice"] == "required"
     assert "reasoning_effort" not in sent
     assert restored.report.text() == "turned thinking off"
-    assert scene.restore([user("go")], tool_choice="auto").body is None
+    assert not scene.restore([user("go")], tool_choice="auto").is_changed
 
 
 def test_a_forced_tool_is_only_asked_for_where_thinking_cannot_be_turned_off() -> None:
     scene = taught(Scene("api.moonshot.ai", "kimi-k2.7-code"), "tool_choice")
     restored = scene.restore([user("go")], tool_choice={"type": "function", "function": {"name": "f"}})
-    assert restored.body is not None
+    assert restored.is_changed
     assert "tool_choice" not in json.loads(restored.body)
 
 
 def test_always_thinks_takes_the_switch_away() -> None:
     scene = Scene()
     scene.preferences = Preferences(disable="deepseek")
-    assert b'"disabled"' in (scene.restore([user("go")]).body or b"")
+    assert b'"disabled"' in (scene.restore([user("go")]).body)
     taught(scene, "always_thinks")
-    assert scene.restore([user("go")]).body is None
+    assert not scene.restore([user("go")]).is_changed
 
 
 def test_what_a_person_set_is_not_amended(tmp_path: Path) -> None:
@@ -277,13 +277,13 @@ def test_what_a_person_set_is_not_amended(tmp_path: Path) -> None:
     scene = Scene()
     scene.use_table(path)
     taught(scene, "missing", " ")
-    assert scene.restore(HISTORY).body is None
+    assert not scene.restore(HISTORY).is_changed
 
 
 def test_mode_none_never_fills() -> None:
     scene = taught(Scene(), "missing", " ")
     scene.mode = "none"
-    assert scene.restore(HISTORY).body is None
+    assert not scene.restore(HISTORY).is_changed
 
 
 def test_a_lesson_to_turn_off_is_for_one_request() -> None:
@@ -291,5 +291,5 @@ def test_a_lesson_to_turn_off_is_for_one_request() -> None:
     lesson = Lesson(scene.host, "chat_completions", "deepseek", "missing", TURN_OFF)
     body = json.dumps({"model": "deepseek-flash", "messages": HISTORY, "tools": [{}]}).encode()
     restored = scene.restore_body(body, scene.caller(), lesson)
-    assert restored.body is not None and json.loads(restored.body)["thinking"] == {"type": "disabled"}
+    assert restored.is_changed and json.loads(restored.body)["thinking"] == {"type": "disabled"}
     assert json.loads(restored.body)["messages"] == HISTORY

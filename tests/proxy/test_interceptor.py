@@ -191,7 +191,7 @@ def test_a_fault_of_ours_leaves_the_request_as_it_was(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("text of the conversation")
 
-    monkeypatch.setattr("reasoning_fix.proxy.interceptor.restore", broken)
+    monkeypatch.setattr("reasoning_fix.engine.engine.restore", broken)
     caplog.set_level(logging.INFO)
     flow = door.ask(NEXT)
     assert json.loads(flow.request.content or b"")["messages"] == NEXT

@@ -19,7 +19,7 @@ import pytest
 from reasoning_fix.store import RELATED_LIMIT, Record, Store, StoreError
 from reasoning_fix.store import sealing as sealing_room
 from reasoning_fix.store.memory import MemoryStore
-from reasoning_fix.store.sealing import Installation, Scope, SealError
+from reasoning_fix.store.sealing import Installation, Scope, SealError, load_secret
 from reasoning_fix.store.sqlite import SqliteStore, open_store
 
 SCOPE, OTHER = b"S" * 16, b"O" * 16
@@ -570,7 +570,7 @@ def test_who_shares_a_scope(one: str, other: str, same: bool) -> None:
 
 
 def test_a_scope_is_the_same_after_a_restart_and_its_keys_are_apart(tmp_path: Path) -> None:
-    one, again = (Installation.load(tmp_path).scope("sk") for _ in range(2))
+    one, again = (Installation(load_secret(tmp_path)).scope("sk") for _ in range(2))
     assert (one.id, one.fingerprint_key) == (again.id, again.fingerprint_key)
     assert (len(one.id), len(one.fingerprint_key)) == (16, 32)
     assert again.open(one.seal(b"a thought", mark("key")), mark("key")) == b"a thought"
@@ -591,7 +591,7 @@ def test_scopes_in_memory_are_bounded_and_hold_no_credential() -> None:
 
 
 def test_the_secret_is_private_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    Installation.load(tmp_path / "new")
+    Installation(load_secret(tmp_path / "new"))
     (secret,) = (tmp_path / "new").iterdir()
     assert (secret.name, secret.stat().st_size) == ("secret", 32)
     if os.name != "nt":
@@ -607,7 +607,7 @@ def test_a_secret_that_another_process_makes_meanwhile_is_taken(
         raise FileExistsError
 
     monkeypatch.setattr("os.link", link_too_late)
-    assert Installation.load(tmp_path).scope("sk").id == Installation(b"t" * 32).scope("sk").id
+    assert Installation(load_secret(tmp_path)).scope("sk").id == Installation(b"t" * 32).scope("sk").id
     assert [file.name for file in tmp_path.iterdir()] == ["secret"]
 
 
@@ -615,13 +615,13 @@ def test_a_secret_that_another_process_makes_meanwhile_is_taken(
 def test_a_damaged_secret_is_told_with_the_way_out(tmp_path: Path, size: int) -> None:
     (tmp_path / "secret").write_bytes(b"s" * size)
     with pytest.raises(StoreError, match=f"holds {size} bytes where 32 are expected; delete it"):
-        Installation.load(tmp_path)
+        Installation(load_secret(tmp_path))
 
 
 def test_without_a_place_for_it_the_secret_lasts_while_the_proxy_runs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
-    one, two = (Installation.load(tmp_path / "file" / "data") for _ in range(2))
+    one, two = (Installation(load_secret(tmp_path / "file" / "data")) for _ in range(2))
     assert one.scope("sk").id != two.scope("sk").id
     assert [entry.levelno for entry in caplog.records] == [logging.WARNING] * 2
