@@ -6,6 +6,7 @@ from typing import Self
 from reasoning_fix.engine import repairs
 from reasoning_fix.engine.caller import Caller
 from reasoning_fix.engine.policy import Preferences
+from reasoning_fix.engine.recording import Recorder
 from reasoning_fix.engine.repairs import Attempt
 from reasoning_fix.engine.report import Report
 from reasoning_fix.engine.restoring import Restored
@@ -20,38 +21,21 @@ class Exchange:
     Send `body`, let the answer pass through a `tap`, chunk by chunk: what the provider said is on record
     before the chunk that ends it goes on. If the provider refuses the request, `retry` may know a better one.
 
-    `refused` is what its refusal means; None until it is refused in words that are known.
+    `received` is the body as the client sent it; the `report` says what was done to it, and `is_changed`
+    whether anything was. `recorder` keeps what came of the answer. `refused` is what its refusal means; None
+    until it is refused in words that are known.
     """
 
     def __init__(self, restored: Restored, attempt: Attempt | None = None) -> None:
         self._restored = restored
         self._attempt = attempt
+        self.caller: Caller = restored.caller
+        self.received: bytes = restored.received
+        self.body: bytes = restored.sent
+        self.is_changed: bool = restored.body is not None
+        self.report: Report = restored.report
+        self.recorder: Recorder = restored.recorder
         self.refused: Means | None = None
-        self.recorder = restored.recorder
-
-    @property
-    def caller(self) -> Caller:
-        return self._restored.caller
-
-    @property
-    def report(self) -> Report:
-        """What was done to the request."""
-        return self._restored.report
-
-    @property
-    def received(self) -> bytes:
-        """The body as the client sent it."""
-        return self._restored.received
-
-    @property
-    def body(self) -> bytes:
-        """The body as it is to be sent."""
-        return self._restored.sent
-
-    @property
-    def is_changed(self) -> bool:
-        """Whether it is to be sent otherwise than it came."""
-        return self._restored.body is not None
 
     @property
     def tried(self) -> int:

@@ -100,6 +100,7 @@ class Recorder(msgspec.Struct):
 
     caller: Caller
     knowledge: Knowledge
+    dialect: Dialect
     marks: Fingerprints
     model: str
     asked: int
@@ -117,11 +118,6 @@ class Recorder(msgspec.Struct):
     learned: int = 0
     answered: int = 0
     cost: Usage = Usage()
-
-    @property
-    def dialect(self) -> Dialect:
-        """The wire of the answer."""
-        return self.caller.dialect
 
     def settle(self) -> None:
         """Do what was left to do when the request was sent on."""

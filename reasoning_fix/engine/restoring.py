@@ -385,6 +385,7 @@ class _Restoration:
         return Recorder(
             self.caller,
             self.knowledge,
+            self.dialect,
             self.marks,
             self.request.model,
             self.report.asked,
