@@ -1,7 +1,8 @@
 """reasoning-fix: puts back the reasoning that clients drop between two requests to a reasoning model.
 
 What a program of its own needs is here: an `Engine` over `load_table()` and a store (`open_store(path)`, or a
-`MemoryStore()`), which makes an `Exchange` of every request. mitmproxy is not imported for that.
+`MemoryStore()`), which makes an `Exchange` of every request. mitmproxy is not imported for that. It raises no
+errors but those of `ReasoningFixError`, which stand for requests and answers to be passed on as they came.
 """
 
 from importlib import import_module
@@ -20,6 +21,29 @@ if TYPE_CHECKING:
     from reasoning_fix.store.sqlite import open_store as open_store
 
 __version__ = "0.1.0"
+
+
+class ReasoningFixError(Exception):
+    """What this package raises: the text says what was expected, what was found, and what to do.
+
+    ReasoningFixError
+    ├── NotChatError              a body is not a chat request that can be read
+    │   └── KeptByServer          the server itself keeps the conversation
+    ├── SpliceError               a body repeats a member name
+    │   └── LeftError             so do some messages; all others can be changed
+    ├── AnswerError               an answer cannot be recorded
+    ├── CodingError, EventTooLong its bytes cannot be read
+    ├── StoreError, SealError     what is on record cannot be had, or cannot be opened
+    ├── ProviderTableError        a file with providers, and its line
+    ├── EnvironmentTableError     a file with variables
+    ├── CaptureError              a file that holds no flows
+    ├── AuthorityError            the CA
+    ├── DesktopError, ServiceError, StepError        what is asked of this machine
+    ├── ReverseError, UpstreamError, NotPreparedError, NotStartedError    how a proxy is started
+    ├── TargetError, NoAnswer, Repaired              asking a provider
+    └── UsageError                a command line
+    """
+
 
 # Imported when they are asked for: the console command needs none of them to start.
 _ROOMS = {

@@ -1,11 +1,13 @@
 """How the house is laid out: what may import what, and that the tests mirror it."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import reasoning_fix
 from tests import ROOT, TESTS
 
 PACKAGE = ROOT / "reasoning_fix"
@@ -99,3 +101,18 @@ def test_the_tests_mirror_the_house(folder: Path) -> None:
 def test_every_package_has_tests() -> None:
     packages = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
     assert packages == {path.name for path in TESTS.iterdir() if path.is_dir()} & packages
+
+
+def test_errors_have_one_root_that_draws_them_all() -> None:
+    tree = reasoning_fix.ReasoningFixError.__doc__ or ""
+    found = {
+        node.name
+        for _, module in modules()
+        for node in ast.walk(module)
+        if isinstance(node, ast.ClassDef)
+        and any(
+            isinstance(base, ast.Name) and base.id.endswith(("Error", "Exception")) for base in node.bases
+        )
+    }
+    inside = {"Contradiction"}  # which never leaves the engine
+    assert {name for name in found - inside if not re.search(rf"\b{name}\b", tree)} == set()

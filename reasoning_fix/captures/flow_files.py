@@ -9,10 +9,11 @@ from pathlib import Path
 from mitmproxy import exceptions, flow
 from mitmproxy.io import FlowReader
 
+from reasoning_fix import ReasoningFixError
 from reasoning_fix.proxy.chat_request import ChatRequest
 
 
-class CaptureError(ValueError):
+class CaptureError(ReasoningFixError, ValueError):
     """The file is no flow file that can be read; the text says why."""
 
 

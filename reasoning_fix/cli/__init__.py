@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from reasoning_fix import __version__
+from reasoning_fix import ReasoningFixError, __version__
 
 # Name of the subcommand -> its module, in the order of `--help`, with the line that `--help` shows.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class UsageError(Exception):
+class UsageError(ReasoningFixError):
     """The command was used wrongly or cannot do what was asked; the text says what to do instead."""
 
 

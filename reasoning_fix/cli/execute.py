@@ -27,6 +27,7 @@ from typing import IO
 
 import platformdirs
 
+from reasoning_fix import ReasoningFixError
 from reasoning_fix.cli import UsageError
 from reasoning_fix.cli.words import leading
 from reasoning_fix.machine import upstream
@@ -46,7 +47,7 @@ _OURSELVES = (
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-class NotStartedError(Exception):
+class NotStartedError(ReasoningFixError):
     """The proxy did not start; the text is what it said."""
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from reasoning_fix import ReasoningFixError
 from reasoning_fix.dialects.twins import mended, readable
 
 _BEFORE_MEMBER = re.compile(rb'[ \t\r\n]*[,{][ \t\r\n]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
@@ -34,7 +35,7 @@ class Place(NamedTuple):
     end: int
 
 
-class SpliceError(ValueError):
+class SpliceError(ReasoningFixError, ValueError):
     """The body repeats a member name, so that its members cannot be placed without doubt."""
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from reasoning_fix import ReasoningFixError
 from reasoning_fix.dialects.splice import Written
 from reasoning_fix.dialects.turns import Other, Turn
 from reasoning_fix.dialects.twins import loosely
@@ -20,7 +21,7 @@ from reasoning_fix.providers.table import Provider
 type Change = Mapping[str, bytes | None]
 
 
-class NotChatError(ValueError):
+class NotChatError(ReasoningFixError, ValueError):
     """The body is no chat request that can be read; the text says why."""
 
 
@@ -28,7 +29,7 @@ class KeptByServer(NotChatError):
     """The server itself keeps this conversation: nothing is to be restored or recorded."""
 
 
-class AnswerError(ValueError):
+class AnswerError(ReasoningFixError, ValueError):
     """The answer cannot be recorded; the text says why."""
 
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 import msgspec
 
+from reasoning_fix import ReasoningFixError
 from reasoning_fix.machine.upstream import client_no_proxy
 
 type Kind = Literal["proxy", "no_proxy", "ca", "bundle", "flag"]
@@ -26,7 +27,7 @@ REPLACED = "REASONING_FIX_REPLACED"
 _EFFECTS: dict[str, Effect] = {"ca": "adds", "bundle": "replaces"}
 
 
-class EnvironmentTableError(ValueError):
+class EnvironmentTableError(ReasoningFixError, ValueError):
     """The table is wrong: which row, what was found and what is allowed."""
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from reasoning_fix import ReasoningFixError
+
 _SECONDS = 60.0
 _NOT_FOUND = 127
 
@@ -51,7 +53,7 @@ class Command(msgspec.Struct, frozen=True):
 type Step = Write | Delete | Command
 
 
-class StepError(Exception):
+class StepError(ReasoningFixError):
     """A step could not be done; the text names it and what its program said."""
 
 

@@ -10,6 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from reasoning_fix import ReasoningFixError
+
 # In the order they are asked. Provider hosts are reached by HTTPS, so its proxy decides; lower case first, as
 # curl and Python do.
 VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY")
@@ -17,7 +19,7 @@ NO_PROXY_VARIABLES = ("no_proxy", "NO_PROXY")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-class UpstreamError(ValueError):
+class UpstreamError(ReasoningFixError, ValueError):
     """A variable names a proxy that mitmproxy cannot go through; the text says which and what to do."""
 
 

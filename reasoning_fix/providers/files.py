@@ -12,6 +12,7 @@ from typing import get_args
 
 import msgspec
 
+from reasoning_fix import ReasoningFixError
 from reasoning_fix.providers.rows import (
     Dialect,
     Endpoint,
@@ -34,7 +35,7 @@ from reasoning_fix.providers.rows import (
 type Where = tuple[str | int, ...]
 
 
-class ProviderTableError(ValueError):
+class ProviderTableError(ReasoningFixError, ValueError):
     """A table file is wrong: `file`, `line` (from 1), `key` ("" for a syntax error) and the reason."""
 
     def __init__(self, file: Path, line: int, key: str, reason: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from reasoning_fix import ReasoningFixError
 from reasoning_fix.machine import folders
 from reasoning_fix.machine.trust import authority
 from reasoning_fix.machine.trust.authority import Authority, AuthorityError
@@ -13,7 +14,7 @@ from reasoning_fix.providers.table import Table, load_table
 from reasoning_fix.running.command_line import Given
 
 
-class NotPreparedError(Exception):
+class NotPreparedError(ReasoningFixError):
     """The table or the CA is not as it must be; the text says what to do."""
 
 

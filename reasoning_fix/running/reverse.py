@@ -15,6 +15,7 @@ from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy.mode_specs import ReverseMode
 
+from reasoning_fix import ReasoningFixError
 from reasoning_fix.providers.table import Table
 from reasoning_fix.running.command_line import LISTEN_PORT
 
@@ -23,7 +24,7 @@ FIRST_PORT_AFTER = 2
 _WEB_SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~")
 
 
-class ReverseError(ValueError):
+class ReverseError(ReasoningFixError, ValueError):
     """A --reverse that cannot be; the text says what was expected."""
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from reasoning_fix import ReasoningFixError
 from reasoning_fix.machine.plan import Run, Step
 
 DESCRIPTION = "reasoning-fix: gives reasoning models back their reasoning"
@@ -18,7 +19,7 @@ DESCRIPTION = "reasoning-fix: gives reasoning models back their reasoning"
 WATCHDOG_SECONDS = 30
 
 
-class ServiceError(Exception):
+class ServiceError(ReasoningFixError):
     """There is no way to keep a program running here; the text says what to do instead."""
 
 

@@ -8,11 +8,13 @@ from typing import Protocol
 
 import msgspec
 
+from reasoning_fix import ReasoningFixError
+
 # At most so many candidates are looked at for one request, the newest first.
 RELATED_LIMIT = 2000
 
 
-class StoreError(Exception):
+class StoreError(ReasoningFixError):
     """The store or its secret cannot be used; the text says why and what to do."""
 
 

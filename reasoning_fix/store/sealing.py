@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from reasoning_fix import ReasoningFixError
 from reasoning_fix.store import StoreError
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ _JWT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+")
 _PLAIN, _DEFLATED = b"\0", b"\1"
 
 
-class SealError(ValueError):
+class SealError(ReasoningFixError, ValueError):
     """Sealed content was made by another scope, for another record, or was changed."""
 
 

@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from reasoning_fix import ReasoningFixError
+
 MAX_OUTPUT = 64 * 1024 * 1024
 # More codings on one body than anyone has a use for.
 _MAX_CODINGS = 4
@@ -22,7 +24,7 @@ _GZIP_BEGINS = b"\x1f"
 _ZSTD_BEGINS = b"\x28" + bytes(range(0x50, 0x60))
 
 
-class CodingError(ValueError):
+class CodingError(ReasoningFixError, ValueError):
     """The body does not decompress, or unfolds to more than the bound."""
 
 

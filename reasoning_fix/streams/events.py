@@ -8,11 +8,13 @@ does not depend on how the bytes were split.
 
 import re
 
+from reasoning_fix import ReasoningFixError
+
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
-class EventTooLong(ValueError):
+class EventTooLong(ReasoningFixError, ValueError):
     """An event is longer than the reader may keep."""
 
 

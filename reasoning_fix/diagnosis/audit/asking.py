@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from reasoning_fix import ReasoningFixError
+
 _LONGEST = 8 * 1024 * 1024
 _PIECE = 65536
 _READ = 64 * 1024
@@ -29,7 +31,7 @@ _ENDS = (b"data: [DONE]", b"data:[DONE]", b'"message_stop"', b'"response.complet
 _REPAIRERS = ("mitmproxy", "reasoning-fix")
 
 
-class NoAnswer(Exception):
+class NoAnswer(ReasoningFixError):
     """The audit cannot go on; the text says why, in one line, and what to do."""
 
 
@@ -46,7 +48,7 @@ class Reply(msgspec.Struct, frozen=True):
 type Send = Callable[[bytes], Reply]
 
 
-class Repaired(OSError):
+class Repaired(ReasoningFixError, OSError):
     """The connection leads through a proxy that changes requests."""
 
 

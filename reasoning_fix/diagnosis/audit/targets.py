@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from reasoning_fix import __version__
+from reasoning_fix import ReasoningFixError, __version__
 from reasoning_fix.providers.rows import Dialect, Endpoint, ProviderRow, ReasoningField
 from reasoning_fix.providers.table import Provider, Table
 
@@ -23,7 +23,7 @@ _ENDINGS: dict[str, str] = {
 _GROUP = re.compile(r"\(([^()]*)\)(\?)?")
 
 
-class TargetError(ValueError):
+class TargetError(ReasoningFixError, ValueError):
     """It is not clear where to ask; the text says what to give."""
 
 

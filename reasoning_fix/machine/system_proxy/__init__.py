@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from reasoning_fix import ReasoningFixError
 from reasoning_fix.machine.plan import Command, Run
 
 type Settings = dict[str, str | None]
@@ -22,7 +23,7 @@ type Settings = dict[str, str | None]
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-class DesktopError(Exception):
+class DesktopError(ReasoningFixError):
     """The settings of this desktop cannot be read or are not known; the text says what to do instead."""
 
 

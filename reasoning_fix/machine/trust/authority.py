@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from mitmproxy.certs import DEFAULT_DHPARAM
 
+from reasoning_fix import ReasoningFixError
 from reasoning_fix.machine.trust import bundle
 
 type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -55,7 +56,7 @@ KEY_BITS = 2048
 _ALL_ADDRESSES: tuple[Network, ...] = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
 
-class AuthorityError(Exception):
+class AuthorityError(ReasoningFixError):
     """The CA cannot be made or read; the text says why and what to do."""
 
 
