@@ -33,7 +33,9 @@ class ReasoningFixError(Exception):
     │   └── LeftError             so do some messages; all others can be changed
     ├── AnswerError               an answer cannot be recorded
     ├── CodingError, EventTooLong its bytes cannot be read
-    ├── StoreError, SealError     what is on record cannot be had, or cannot be opened
+    ├── StoreError                what is on record cannot be had
+    │   └── NewerFormat           a newer version wrote it
+    ├── SealError                 what is on record cannot be opened
     ├── ProviderTableError        a file with providers, and its line
     ├── EnvironmentTableError     a file with variables
     ├── CaptureError              a file that holds no flows

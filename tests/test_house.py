@@ -80,7 +80,7 @@ def test_the_engine_knows_no_mitmproxy() -> None:
 
 
 def test_a_person_can_take_in_the_top_at_a_glance() -> None:
-    there = [path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"]
+    there = [path.name for path in PACKAGE.iterdir() if path.is_file() or (path / "__init__.py").exists()]
     assert len(there) <= MOST_AT_THE_TOP, there
 
 
