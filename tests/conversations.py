@@ -10,7 +10,7 @@ import msgspec
 from reasoning_fix.engine.caller import Caller
 from reasoning_fix.engine.exchange import Exchange
 from reasoning_fix.engine.knowledge import Cache, Knowledge
-from reasoning_fix.engine.matching.verdicts import Opened
+from reasoning_fix.engine.matching.verdicts import Content
 from reasoning_fix.engine.policy import Preferences
 from reasoning_fix.engine.prefix_cache import PrefixCache
 from reasoning_fix.engine.restoring import restore
@@ -147,12 +147,12 @@ class Scene:
             assert passed is chunk if chunk else passed == []
         tap.finish(complete=True)
 
-    def records(self, key: str = "sk-one") -> list[tuple[Opened, bool]]:
+    def records(self, key: str = "sk-one") -> list[tuple[Content, bool]]:
         """What is on record, oldest first, and whether each turn was complete."""
         assert isinstance(self.store, MemoryStore)
         scope = self.installation.scope(key)
         return [
-            (msgspec.msgpack.decode(scope.open(record.sealed, record.key), type=Opened), record.complete)
+            (msgspec.msgpack.decode(scope.open(record.sealed, record.key), type=Content), record.complete)
             for owner, record in self.store.take()
             if owner == scope.id
         ]

@@ -5,11 +5,11 @@ from collections.abc import Collection
 import msgspec
 
 from reasoning_fix.engine.caller import Caller
-from reasoning_fix.engine.matching.verdicts import Opened
+from reasoning_fix.engine.matching.verdicts import Content
 from reasoning_fix.store import Record, Store
 from reasoning_fix.store.sealing import SealError
 
-_open = msgspec.msgpack.Decoder(Opened).decode
+_open = msgspec.msgpack.Decoder(Content).decode
 
 
 class ScopedLookup:
@@ -25,7 +25,7 @@ class ScopedLookup:
         self._provider = caller.provider
         self._family = caller.provider.family(model)
         self._families: dict[str, bool] = {model: True}
-        self._opened: dict[bytes, Opened | None] = {}
+        self._opened: dict[bytes, Content | None] = {}
 
     def at(self, places: Collection[bytes]) -> list[Record]:
         return self._mine(self._store.at(self._scope.id, places))
@@ -35,7 +35,7 @@ class ScopedLookup:
     ) -> list[Record]:
         return self._mine(self._store.related(self._scope.id, contexts=contexts, turns=turns, ids=ids))
 
-    def open(self, record: Record) -> Opened | None:
+    def open(self, record: Record) -> Content | None:
         """What is sealed in a record; None where it does not open."""
         if record.key not in self._opened:
             try:

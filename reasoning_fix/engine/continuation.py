@@ -10,8 +10,8 @@ from typing import Protocol, Self
 import msgspec
 
 from reasoning_fix.dialects.splice import Written, item_ends, members
-from reasoning_fix.dialects.turns import History, Slot
 from reasoning_fix.dialects.wire import Change, Dialect, Request
+from reasoning_fix.engine.history import History, Slot
 from reasoning_fix.engine.matching.verdicts import BY_ID, Matching, Verdict
 from reasoning_fix.engine.prefix_cache import Circumstances, Point, PrefixCache, Start, Turned
 

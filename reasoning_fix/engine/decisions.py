@@ -7,10 +7,11 @@ decides and counts; it neither matches nor writes.
 from collections import Counter
 from collections.abc import Sequence
 
-from reasoning_fix.dialects.turns import Fingerprints, Slot, Turn
+from reasoning_fix.dialects.turns import Turn
 from reasoning_fix.dialects.wire import Change, Request
 from reasoning_fix.engine.caller import Caller
 from reasoning_fix.engine.candidates import ScopedLookup
+from reasoning_fix.engine.history import Fingerprints, Slot
 from reasoning_fix.engine.knowledge import Knowledge
 from reasoning_fix.engine.matching.verdicts import Verdict
 from reasoning_fix.engine.policy import NOTHING, Policy, filled_in
@@ -31,7 +32,7 @@ class Treatment:
         knowledge: Knowledge,
         policy: Policy,
         lookup: ScopedLookup,
-        marks: Fingerprints,
+        fingerprints: Fingerprints,
     ) -> None:
         self.report = Report()
         self.status = "absent"
@@ -43,7 +44,7 @@ class Treatment:
         self._policy = policy
         self._preferences = knowledge.preferences
         self._lookup = lookup
-        self._marks = marks
+        self._fingerprints = fingerprints
         self._fields = [name for name in dialect.fields(caller.provider) if name not in policy.forbidden]
         # Members that the items of a field must not have, whoever sends them.
         self._refused: dict[str, set[str]] = {}
@@ -55,13 +56,13 @@ class Treatment:
         # By index, the thought that a message gets from the piece before it.
         self._handed_over: dict[int, dict[str, bytes]] = {}
 
-    def change(self, said: Slot, verdict: Verdict | None, context: bytes) -> Change:
+    def change(self, slot: Slot, verdict: Verdict | None, context: bytes) -> Change:
         """The members to set in one turn, and those that must go; empty where it stays as it came."""
         self.status = "absent"
-        change = self._change(said, verdict, context)
-        if change and (change := self._fitted(said, change)):
-            change |= self._said_nothing(said)
-        self._account(said, bool(change))
+        change = self._change(slot, verdict, context)
+        if change and (change := self._fitted(slot, change)):
+            change |= self._said_nothing(slot)
+        self._account(slot, bool(change))
         return change
 
     def once(self, slots: Sequence[Slot], verdicts: list[Verdict | None]) -> list[Verdict | None]:
@@ -75,17 +76,17 @@ class Treatment:
             return verdicts
         holders = {
             record.key: position
-            for position, (said, verdict) in enumerate(zip(slots, verdicts, strict=True))
-            if verdict and self._brings_reasoning(said)
+            for position, (slot, verdict) in enumerate(zip(slots, verdicts, strict=True))
+            if verdict and self._brings_reasoning(slot)
             for record in verdict.records
             if pieces[record.key] > 1
         }
         found = list(verdicts)
-        for position, (said, verdict) in enumerate(zip(slots, verdicts, strict=True)):
+        for position, (slot, verdict) in enumerate(zip(slots, verdicts, strict=True)):
             held = [holders[r.key] for r in verdict.records if r.key in holders] if verdict else []
             if verdict is None or not held:
                 continue
-            if verdict.part or not self._goes_to(said, slots[held[0]], verdict):
+            if verdict.part or not self._goes_to(slot, slots[held[0]], verdict):
                 found[position] = Verdict(verdict.records, verdict.evidence, part=True)
             else:
                 self._given_away.add(slots[held[0]].index)
@@ -93,18 +94,18 @@ class Treatment:
 
     def _hand_over(self, slots: Sequence[Slot], verdicts: list[Verdict | None]) -> None:
         """The same for turns that nobody recorded: a text with the thought, and right behind it the calls."""
-        for holder, said, *known in zip(slots, slots[1:], verdicts, verdicts[1:], strict=False):
-            if said.gap or holder.calls or not said.calls or any(known) or not self._dialect.PER_MESSAGE:
+        for holder, slot, *known in zip(slots, slots[1:], verdicts, verdicts[1:], strict=False):
+            if slot.gap or holder.calls or not slot.calls or any(known) or not self._dialect.PER_MESSAGE:
                 continue
             own = self._request.own.get(holder.index, {})
             texts = {name: own[name] for name in self._fields if name in own and own[name][:1] == b'"'}
             if (
                 texts
                 and self._holds_reasoning(texts)
-                and self._demanded(said)
-                and not self._brings_reasoning(said)
+                and self._demanded(slot)
+                and not self._brings_reasoning(slot)
             ):
-                self._handed_over[said.index] = texts
+                self._handed_over[slot.index] = texts
                 self._given_away.add(holder.index)
 
     def stays(self, own: dict[str, bytes]) -> bool:
@@ -114,67 +115,67 @@ class Treatment:
         # Where thoughts have white space at their ends, a client may have trimmed this one.
         return not self._policy.padded and self._holds_reasoning(own)
 
-    def brought(self, said: Slot) -> dict[str, bytes]:
+    def brought(self, slot: Slot) -> dict[str, bytes]:
         """The reasoning that a client sent with a turn, in the one spelling that records use."""
-        own = {} if said.index in self._given_away else self._request.own.get(said.index, {})
+        own = {} if slot.index in self._given_away else self._request.own.get(slot.index, {})
         is_real = self._is_readable if self._policy.strict else self._is_real
         return {name: self._dialect.tidy(name, value) for name, value in own.items() if is_real(name, value)}
 
-    def _fitted(self, said: Slot, change: Change) -> dict[str, bytes | None]:
+    def _fitted(self, slot: Slot, change: Change) -> dict[str, bytes | None]:
         """The change in the form that this provider takes; what the client already sent so is none."""
-        own = self._request.own.get(said.index, {})
+        own = self._request.own.get(slot.index, {})
         fitted = {
             name: None if value is None else self._dialect.fitted(self._provider, value)
             for name, value in change.items()
         }
         return {name: value for name, value in fitted.items() if value is None or own.get(name) != value}
 
-    def _change(self, said: Slot, verdict: Verdict | None, context: bytes) -> dict[str, bytes | None]:
+    def _change(self, slot: Slot, verdict: Verdict | None, context: bytes) -> dict[str, bytes | None]:
         """The reasoning fields to set in one turn, and those that must go."""
-        came = self._request.own.get(said.index, {})
+        came = self._request.own.get(slot.index, {})
         change, own = self._without_refused(came)
         taken = [
             came[name] for name, left in change.items() if left is None and self._is_real(name, came[name])
         ]
         self.report.stripped += bool(change)
-        if said.index in self._given_away:
-            return change | self._give_away(said, own, context)
-        if said.index in self._handed_over:
+        if slot.index in self._given_away:
+            return change | self._give_away(slot, own, context)
+        if slot.index in self._handed_over:
             self.status = "moved"
             self.report.moved += 1
-            return change | self._handed_over[said.index]
+            return change | self._handed_over[slot.index]
         if self._holds_reasoning(own):
             self.status = "sent"
             return change | self._completed(own, verdict)
-        if self._policy.only_demanded and not self._demanded(said):
+        if self._policy.only_demanded and not self._demanded(slot):
             if verdict is not None:
                 self._leave_out()
             return change
         if verdict is None and taken:
             # What the client itself brought is refused here: words of ours are no better.
             self.status = "empty"
-            return change | self._known_empty(said, own, context)
+            return change | self._known_empty(slot, own, context)
         if verdict is None:
             self.report.wanted += 1
-            return change | self._fill(said, own, context)
+            return change | self._fill(slot, own, context)
         if verdict.part:
-            blank = self._fill(said, own, context)
+            blank = self._fill(slot, own, context)
             self.status = "part"
             self.report.pieces += bool(blank)
             self.report.filled -= bool(blank)
             return change | blank
         if self._policy.puts_nothing_back and any(record.thought for record in verdict.records):
             self._leave_out()
-            return change | self._fill(said, own, context)
-        fields = self._wanted(said, self._recorded(verdict) | self._tagged(said, verdict))
+            return change | self._fill(slot, own, context)
+        fields = self._wanted(slot, self._recorded(verdict) | self._tagged(slot, verdict))
         if not fields:
             self.status = "empty"
-            return change | self._known_empty(said, own, context)
+            return change | self._known_empty(slot, own, context)
         if self._policy.strict and not any(self._is_readable(name, value) for name, value in fields.items()):
             # What a client once brought from elsewhere.
             self.report.wanted += 1
-            return change | self._fill(said, own, context)
-        if self._keeps_tags(said, verdict) or all(own.get(name) == value for name, value in fields.items()):
+            return change | self._fill(slot, own, context)
+        if self._keeps_tags(slot, verdict) or all(own.get(name) == value for name, value in fields.items()):
             self.status = "sent"
             return change
         self._count(verdict)
@@ -193,9 +194,9 @@ class Treatment:
         own = {name: change.get(name, value) for name, value in came.items()}
         return change, {name: value for name, value in own.items() if value is not None}
 
-    def _goes_to(self, said: Slot, holder: Slot, verdict: Verdict) -> bool:
+    def _goes_to(self, slot: Slot, holder: Slot, verdict: Verdict) -> bool:
         """Whether the thought that a client left in one piece belongs to this one, which has the calls."""
-        if not said.calls or holder.calls or not self._dialect.PER_MESSAGE or not self._demanded(said):
+        if not slot.calls or holder.calls or not self._dialect.PER_MESSAGE or not self._demanded(slot):
             return False
         recorded = self._recorded(verdict)
         own = self._request.own.get(holder.index, {})
@@ -205,12 +206,12 @@ class Treatment:
             if name in own
         )
 
-    def _give_away(self, said: Slot, own: dict[str, bytes], context: bytes) -> dict[str, bytes | None]:
+    def _give_away(self, slot: Slot, own: dict[str, bytes], context: bytes) -> dict[str, bytes | None]:
         """The thought stands in another piece now: a blank where one is looked for, else nothing."""
         self.status = "part"
-        name, value = self._placeholder(self._policy.placeholder, said, context)
+        name, value = self._placeholder(self._policy.placeholder, slot, context)
         gone: dict[str, bytes | None] = {other: None for other in own if other in self._fields}
-        if value is not None and (self._demanded(said) or not said.text):
+        if value is not None and (self._demanded(slot) or not slot.text):
             self.report.pieces += 1
             gone[name] = value
         return gone
@@ -219,9 +220,9 @@ class Treatment:
         self.status = "left out"
         self.report.left_out += 1
 
-    def _wanted(self, said: Slot, fields: dict[str, bytes]) -> dict[str, bytes]:
+    def _wanted(self, slot: Slot, fields: dict[str, bytes]) -> dict[str, bytes]:
         """What of a recorded thought is worth writing: an empty one only where a field is demanded."""
-        if not fields or self._demanded(said):
+        if not fields or self._demanded(slot):
             return fields
         return {name: value for name, value in fields.items() if not self._is_nothing(name, value)}
 
@@ -229,14 +230,14 @@ class Treatment:
         texts = self._dialect.texts(name, value)
         return texts is not None and name in self._fields and not any(texts)
 
-    def _said_nothing(self, said: Slot) -> dict[str, bytes | None]:
+    def _said_nothing(self, slot: Slot) -> dict[str, bytes | None]:
         """An empty text for no content, in a turn that is changed anyway, where no content is refused."""
-        if said.index not in self._request.null_content:
+        if slot.index not in self._request.null_content:
             return {}
         match self._provider.null_content:
             case "never":
                 return {"content": b'""'}
-            case "with_calls" if not said.calls:
+            case "with_calls" if not slot.calls:
                 return {"content": b'""'}
             case _:
                 return {}
@@ -247,11 +248,11 @@ class Treatment:
         self.report.restored += 1
         self.report.evidence[verdict.evidence] += 1
 
-    def _account(self, said: Slot, changed: bool) -> None:
+    def _account(self, slot: Slot, changed: bool) -> None:
         """What the client did with the reasoning of a turn, and whether the turn would have been refused."""
-        own = self._request.own.get(said.index, {})
+        own = self._request.own.get(slot.index, {})
         sent = [own[name] for name in self._fields if name in own]
-        if self.status == "sent" or (sent and self._brings_reasoning(said)):
+        if self.status == "sent" or (sent and self._brings_reasoning(slot)):
             self.report.client["kept"] += 1
             return
         if self.status in ("restored", "left out"):
@@ -259,7 +260,7 @@ class Treatment:
             self.report.client["blanked" if blanked else "dropped"] += 1
         accepted = any(self._accepts(name, own[name]) for name in self._fields if name in own)
         if changed and self.status in ("restored", "filled", "empty") and not accepted:
-            self.report.demanded += self._demanded(said)
+            self.report.demanded += self._demanded(slot)
 
     def _completed(self, own: dict[str, bytes], verdict: Verdict | None) -> dict[str, bytes | None]:
         """What a client left out of the reasoning that it kept, or trimmed."""
@@ -277,7 +278,7 @@ class Treatment:
         be opened for that."""
         if len(own) != 1 or len(verdict.records) != 1:
             return False
-        return thought_of(self._marks, self._tidied(own)) == verdict.records[0].thought
+        return thought_of(self._fingerprints, self._tidied(own)) == verdict.records[0].thought
 
     def _tidied(self, own: dict[str, bytes]) -> dict[str, bytes]:
         return {name: self._dialect.tidy(name, value) for name, value in own.items()}
@@ -302,16 +303,16 @@ class Treatment:
             parts |= set(self._provider.details_without)
         return self._dialect.without(name, value, parts) if parts else value
 
-    def _tagged(self, said: Slot, verdict: Verdict) -> dict[str, bytes]:
+    def _tagged(self, slot: Slot, verdict: Verdict) -> dict[str, bytes]:
         """The content as the provider said it, where a client stripped the `<think>` block from it."""
         opened = self._lookup.open(verdict.records[0]) if len(verdict.records) == 1 else None
-        if opened is None or not opened.whole or "think>" in self._text(said) or said.text != opened.text:
+        if opened is None or not opened.whole or "think>" in self._text(slot) or slot.text != opened.text:
             return {}
-        return self._dialect.tagged(self._request, said.index, opened.whole)
+        return self._dialect.tagged(self._request, slot.index, opened.whole)
 
-    def _keeps_tags(self, said: Slot, verdict: Verdict) -> bool:
+    def _keeps_tags(self, slot: Slot, verdict: Verdict) -> bool:
         """Whether the thought still stands in the content, where the provider said it (MiniMax M3: twice)."""
-        if "think>" not in self._text(said):
+        if "think>" not in self._text(slot):
             return False
         opened = self._lookup.open(verdict.records[0])
         if opened is None or not opened.whole:
@@ -320,16 +321,16 @@ class Treatment:
         thoughts = [self._dialect.texts(name, value) or [] for name, value in opened.fields.items()]
         return all(text.strip() and text.strip() in opened.whole for texts in thoughts for text in texts)
 
-    def _text(self, said: Slot) -> str:
-        message = self._request.messages[said.index]
+    def _text(self, slot: Slot) -> str:
+        message = self._request.messages[slot.index]
         return message.text if isinstance(message, Turn) else ""
 
-    def _fill(self, said: Slot, own: dict[str, bytes], context: bytes) -> dict[str, bytes]:
-        if self._preferences.mode == NOTHING or not self._demanded(said):
+    def _fill(self, slot: Slot, own: dict[str, bytes], context: bytes) -> dict[str, bytes]:
+        if self._preferences.mode == NOTHING or not self._demanded(slot):
             return {}
         if self._policy.puts_nothing_back and not self._policy.strict:
             return {}
-        name, value = self._placeholder(self._policy.placeholder, said, context)
+        name, value = self._placeholder(self._policy.placeholder, slot, context)
         if name in own and self._accepts(name, own[name]):
             return {}
         self.lacking = True
@@ -355,19 +356,19 @@ class Treatment:
                 return words
         return ""
 
-    def _known_empty(self, said: Slot, own: dict[str, bytes], context: bytes) -> dict[str, bytes]:
-        if not self._demanded(said):
+    def _known_empty(self, slot: Slot, own: dict[str, bytes], context: bytes) -> dict[str, bytes]:
+        if not self._demanded(slot):
             return {}
-        name, value = self._placeholder(self._policy.known_empty, said, context)
+        name, value = self._placeholder(self._policy.known_empty, slot, context)
         sent = own.get(name)
         if value is None or not (self._policy.strict or sent in (None, b"null")):
             return {}
         return {} if sent == value else {name: value}
 
-    def _placeholder(self, text: str | None, said: Slot, context: bytes) -> tuple[str, bytes | None]:
+    def _placeholder(self, text: str | None, slot: Slot, context: bytes) -> tuple[str, bytes | None]:
         """The field that a placeholder goes to, and its value there."""
         for name in self._fields:
-            words = filled_in(text or "", self._marks.place(context, said.turn))
+            words = filled_in(text or "", self._fingerprints.place(context, slot.turn))
             value = self._dialect.stand_in(name, words)
             if value is not None:
                 return name, None if text is None else value
@@ -376,12 +377,12 @@ class Treatment:
     def _accepts(self, name: str, value: bytes) -> bool:
         return self._policy.accepts(self._dialect.texts(name, value))
 
-    def _demanded(self, said: Slot) -> bool:
-        return self._policy.demands(bool(said.calls), self._request.has_tools)
+    def _demanded(self, slot: Slot) -> bool:
+        return self._policy.demands(bool(slot.calls), self._request.has_tools)
 
-    def _brings_reasoning(self, said: Slot) -> bool:
+    def _brings_reasoning(self, slot: Slot) -> bool:
         """Whether the client sends reasoning of this turn itself, in a field that this provider reads."""
-        return self._holds_reasoning(self._request.own.get(said.index, {}))
+        return self._holds_reasoning(self._request.own.get(slot.index, {}))
 
     def _holds_reasoning(self, own: dict[str, bytes]) -> bool:
         is_real = self._is_readable if self._policy.strict else self._is_real

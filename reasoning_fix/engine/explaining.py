@@ -10,10 +10,11 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from reasoning_fix.dialects.splice import SpliceError
-from reasoning_fix.dialects.turns import NONE, Slot, Turn, visible
+from reasoning_fix.dialects.turns import Turn, visible
 from reasoning_fix.dialects.wire import NotChatError
 from reasoning_fix.engine import policy
 from reasoning_fix.engine.caller import Caller
+from reasoning_fix.engine.history import NONE, Slot
 from reasoning_fix.engine.knowledge import Knowledge
 from reasoning_fix.engine.matching.verdicts import Matched
 from reasoning_fix.engine.report import Report, Treated
@@ -275,7 +276,7 @@ class _Explainer:
 
     def _counts(self, found: list[Record], position: int, slot: Slot) -> dict[str, int]:
         context = self.seen.matching.contexts[position]
-        place = self.seen.marks.place(context, slot.turn)
+        place = self.seen.fingerprints.place(context, slot.turn)
         ids = {call_id for call_id, _ in slot.calls if call_id}
         return {
             "place": sum(r.place == place for r in found),

@@ -11,11 +11,12 @@ from collections.abc import Callable
 
 import msgspec
 
-from reasoning_fix.dialects.turns import NONE, Fingerprints, Slot, Turn, slot
+from reasoning_fix.dialects.turns import Turn
 from reasoning_fix.dialects.wire import Answered, AnswerError, Dialect, NotChatError
 from reasoning_fix.engine.caller import Caller
+from reasoning_fix.engine.history import NONE, Fingerprints, Slot, slot
 from reasoning_fix.engine.knowledge import Knowledge
-from reasoning_fix.engine.matching.verdicts import Conversation, Opened
+from reasoning_fix.engine.matching.verdicts import Content, Conversation
 from reasoning_fix.engine.usage import Usage
 from reasoning_fix.store import Record
 
@@ -101,7 +102,7 @@ class Recorder(msgspec.Struct):
     caller: Caller
     knowledge: Knowledge
     dialect: Dialect
-    marks: Fingerprints
+    fingerprints: Fingerprints
     model: str
     asked: int
     off: str = ""
@@ -149,7 +150,7 @@ class Recorder(msgspec.Struct):
         if not (answer.complete or fields or answer.turn.text or answer.turn.calls):
             return
         turn = Turn(self.lead + answer.turn.text, answer.turn.calls)
-        said = slot(turn, 0, (), 0, self.marks)
+        said = slot(turn, 0, (), 0, self.fingerprints)
         said.before = self.before
         answer = Answered(turn, fields, answer.complete)
         try:
@@ -186,14 +187,14 @@ class Recorder(msgspec.Struct):
         return bool(said) and all(map(self.knowledge.table.is_echo, said))
 
 
-def thought_of(marks: Fingerprints, fields: dict[str, bytes], whole: str = "") -> bytes:
+def thought_of(fingerprints: Fingerprints, fields: dict[str, bytes], whole: str = "") -> bytes:
     """The fingerprint of a reasoning, whatever carries it; empty where there is none."""
     said = [(value[:1] != b'"', name, value) for name, value in fields.items() if value != b"null"]
     if said:
         # Plain text is the same thought whatever its field is called.
         structured, name, value = min(said)
-        return marks.of("thought", structured and name, value)
-    return marks.of("thought", "text", whole) if whole else NONE
+        return fingerprints.of("thought", structured and name, value)
+    return fingerprints.of("thought", "text", whole) if whole else NONE
 
 
 def make_record(
@@ -202,16 +203,16 @@ def make_record(
     """A turn in a context, as a record sealed for the scope of its caller."""
     key = os.urandom(16)
     whole = answer.turn.text if "think>" in answer.turn.text else ""
-    opened = Opened(answer.fields, said.text, said.ids, whole)
+    opened = Content(answer.fields, said.text, said.ids, whole)
     return Record(
         key=key,
         issuer=recorder.caller.issuer,
         model=recorder.model,
-        place=recorder.marks.place(context, said.turn),
+        place=recorder.fingerprints.place(context, said.turn),
         context=context,
         turn=said.turn,
         before=said.before,
-        thought=thought_of(recorder.marks, answer.fields, whole),
+        thought=thought_of(recorder.fingerprints, answer.fields, whole),
         system=recorder.conversation.system,
         session=recorder.conversation.session,
         parent=parent,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from reasoning_fix.dialects.splice import LeftError, SpliceError, set_members
-from reasoning_fix.dialects.turns import NONE, Fingerprints, History, Other, Slot, Turn, read_history
+from reasoning_fix.dialects.turns import Other, Turn
 from reasoning_fix.dialects.twins import LEFT
 from reasoning_fix.dialects.wire import Answered, Change, Request, parameter
 from reasoning_fix.engine import policy as policies
@@ -19,6 +19,7 @@ from reasoning_fix.engine.caller import Caller
 from reasoning_fix.engine.candidates import ScopedLookup
 from reasoning_fix.engine.continuation import Continuation
 from reasoning_fix.engine.decisions import Treatment
+from reasoning_fix.engine.history import NONE, Fingerprints, History, Slot, read_history
 from reasoning_fix.engine.knowledge import Knowledge, Known
 from reasoning_fix.engine.matching import match
 from reasoning_fix.engine.matching.verdicts import Contradiction, Conversation, Last, Matching, Observer
@@ -94,8 +95,8 @@ def conversation_of(body: bytes, caller: Caller) -> str:
     """A name for a conversation that says nothing to others: a keyed fingerprint of how it begins."""
     request = caller.dialect.read_request(body)
     first = next((message for message in request.messages if isinstance(message, Other)), None)
-    marks = Fingerprints(caller.scope.fingerprint_key)
-    return marks.of("conversation", marks.other(first) if first is not None else NONE).hex()
+    fingerprints = Fingerprints(caller.scope.fingerprint_key)
+    return fingerprints.of("conversation", fingerprints.other(first) if first is not None else NONE).hex()
 
 
 class _Restoration:
@@ -116,7 +117,7 @@ class _Restoration:
         # What is only tried out, or looked into, is not remembered.
         self.remembers = not taught and observer is None
         self.dialect = caller.dialect
-        self.marks = Fingerprints(caller.scope.fingerprint_key)
+        self.fingerprints = Fingerprints(caller.scope.fingerprint_key)
         self.lookup = ScopedLookup(knowledge.store, caller, request.model)
         rule = caller.provider.rule_at(caller.endpoint, request.model)
         # What is learned is about one model, unless the table says that it is one of a family.
@@ -124,7 +125,7 @@ class _Restoration:
         family = (rule.name if is_known else "") or request.model
         known = (*self._known(family), *taught)
         self.policy = policies.policy(knowledge.table, caller.endpoint, rule, knowledge.preferences, known)
-        self.treatment = Treatment(request, caller, knowledge, self.policy, self.lookup, self.marks)
+        self.treatment = Treatment(request, caller, knowledge, self.policy, self.lookup, self.fingerprints)
         self.switch: OffSwitch | None = None
         self.conversation = Conversation()
         self.before: dict[int, Mapping[str, bytes | None]] = {}
@@ -238,7 +239,7 @@ class _Restoration:
         self, start: Start[Report, Known | None] | None, last: Last | None
     ) -> tuple[History, Matching]:
         history = self._read(start)
-        return history, match(history, self.marks, self.lookup, self.conversation, last, self.observer)
+        return history, match(history, self.fingerprints, self.lookup, self.conversation, last, self.observer)
 
     def _cuts(self, history: History, matching: Matching) -> frozenset[int]:
         """Where turns may begin that stand side by side in what was read as one, and is none on record."""
@@ -354,13 +355,13 @@ class _Restoration:
         if start is not None and start.point.systems:
             request.system = "\n".join((*start.point.systems, *request.systems.values()))
         self.conversation = Conversation(
-            self.marks.of("system", request.system) if request.system else NONE,
-            self.marks.of("session", self.caller.session) if self.caller.session else NONE,
+            self.fingerprints.of("system", request.system) if request.system else NONE,
+            self.fingerprints.of("session", self.caller.session) if self.caller.session else NONE,
         )
         messages = request.messages if request.continued is None else request.messages[: request.continued]
         if start is None:
-            return read_history(messages, self.marks)
-        return read_history(messages, self.marks, start.point.said, start.point.weight)
+            return read_history(messages, self.fingerprints)
+        return read_history(messages, self.fingerprints, start.point.said, start.point.weight)
 
     def _settings(self) -> tuple[Settings, bool]:
         """Members to set at the top of the body, and whether thinking is to be turned off."""
@@ -386,7 +387,7 @@ class _Restoration:
             self.caller,
             self.knowledge,
             self.dialect,
-            self.marks,
+            self.fingerprints,
             self.request.model,
             self.report.asked,
             self.report.switch,
@@ -418,7 +419,7 @@ class _Restoration:
             fields = self.treatment.brought(said) if whole else {}
             if not all(map(is_text, fields.values())):
                 fields = {}
-            if not thought_of(self.marks, fields):
+            if not thought_of(self.fingerprints, fields):
                 parent = NONE
                 continue
             answer = Answered(Turn(), fields, complete=True)

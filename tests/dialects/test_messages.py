@@ -15,7 +15,7 @@ from reasoning_fix.dialects import message_answers, messages
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.turns import Call, Other, Turn
 from reasoning_fix.dialects.wire import Answered, AnswerError, NotChatError
-from reasoning_fix.engine.matching.verdicts import Opened
+from reasoning_fix.engine.matching.verdicts import Content
 from reasoning_fix.providers.table import load_table
 from tests import SAMPLES
 from tests.conversations import Message, Scene
@@ -329,7 +329,7 @@ def folded(*payloads: bytes) -> Answered:
     return answer
 
 
-def recorded(*chunks: bytes, is_stream: bool = True) -> list[tuple[Opened, bool]]:
+def recorded(*chunks: bytes, is_stream: bool = True) -> list[tuple[Content, bool]]:
     scene = scene_at()
     scene.watch(scene.restore([user("go")]), chunks, streamed=is_stream)
     return scene.records()

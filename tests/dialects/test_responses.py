@@ -15,7 +15,7 @@ from reasoning_fix.dialects import response_answers, responses
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.turns import Call, Other, Turn
 from reasoning_fix.dialects.wire import Answered, AnswerError, KeptByServer, NotChatError
-from reasoning_fix.engine.matching.verdicts import Opened
+from reasoning_fix.engine.matching.verdicts import Content
 from reasoning_fix.providers.table import load_table
 from tests import SAMPLES
 from tests.conversations import Scene
@@ -320,7 +320,7 @@ def folded(*payloads: bytes) -> Answered:
     return answer
 
 
-def recorded(*chunks: bytes, is_stream: bool = True) -> list[tuple[Opened, bool]]:
+def recorded(*chunks: bytes, is_stream: bool = True) -> list[tuple[Content, bool]]:
     scene = scene_at()
     scene.watch(scene.restore([user("go")]), chunks, streamed=is_stream)
     return scene.records()
@@ -404,9 +404,9 @@ def test_a_response_that_ran_out_of_tokens_is_a_turn() -> None:
     assert recorded(whole_one, is_stream=False) == [(folded_opened(*events), True)]
 
 
-def folded_opened(*events: bytes) -> Opened:
+def folded_opened(*events: bytes) -> Content:
     answer = folded(*events)
-    return Opened(answer.fields, answer.turn.text, tuple(call.id for call in answer.turn.calls))
+    return Content(answer.fields, answer.turn.text, tuple(call.id for call in answer.turn.calls))
 
 
 def test_deltas_without_items_at_the_end_are_enough() -> None:

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reasoning_fix.dialects.turns import Call, Fingerprints
+from reasoning_fix.dialects.turns import Call
 from reasoning_fix.dialects.twins import mended, readable, shallow
 from reasoning_fix.dialects.wire import NotChatError
 from reasoning_fix.engine.exchange import Exchange
 from reasoning_fix.engine.explaining import explain
+from reasoning_fix.engine.history import Fingerprints
 from reasoning_fix.engine.originals import undone
 from reasoning_fix.proxy.inspection.requests import Told
 from reasoning_fix.proxy.inspection.transcript import request_text

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from reasoning_fix.dialects.chat_answers import AnswerFolder
 from reasoning_fix.engine.exchange import Exchange
-from reasoning_fix.engine.matching.verdicts import Opened
+from reasoning_fix.engine.matching.verdicts import Content
 from reasoning_fix.store.memory import MemoryStore
 from tests import SAMPLES
 from tests.conversations import Scene, user
@@ -24,7 +24,7 @@ CHAT_STREAMS = sorted(SAMPLES.glob("*.sse"))
 CHAT_WHOLE = sorted([*SAMPLES.glob("*nonstream*"), SAMPLES / "openrouter-details-mixed.json"])
 FIELDS = ("reasoning_content", "reasoning", "reasoning_details")
 
-type Said = tuple[Opened, bool]
+type Said = tuple[Content, bool]
 
 
 def exchange(name: str) -> tuple[Scene, Exchange]:
@@ -43,7 +43,7 @@ def recorded(name: str, chunks: list[bytes], coding: str = "", streamed: bool = 
     tap.finish(complete=True)
     assert isinstance(scene.store, MemoryStore)
     return [
-        (msgspec.msgpack.decode(ours.caller.scope.open(r.sealed, r.key), type=Opened), r.complete)
+        (msgspec.msgpack.decode(ours.caller.scope.open(r.sealed, r.key), type=Content), r.complete)
         for _, r in scene.store.take()
     ]
 

@@ -29,7 +29,8 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 
 from reasoning_fix.dialects import DIALECTS, chat_completions
 from reasoning_fix.dialects.splice import SpliceError, Written, members
-from reasoning_fix.dialects.turns import Call, Fingerprints, Other, canonical_arguments
+from reasoning_fix.dialects.turns import Call, Other, canonical_arguments
+from reasoning_fix.engine.history import Fingerprints
 from reasoning_fix.engine.tap import Tap
 from reasoning_fix.providers.table import load_table
 from reasoning_fix.proxy import callers
@@ -217,7 +218,7 @@ def test_a_context_cannot_be_written_into_a_text() -> None:
     said = MARKS.turn("Hi", ())
     gap = MARKS.other(Other("user", "go"))
     spelled = (b"c16:16:" + said + said + gap).decode("latin-1")
-    marks = {
+    fingerprints = {
         MARKS.context(said, said, (gap,)),
         MARKS.other(Other("user", spelled)),
         MARKS.turn(spelled, ()),
@@ -226,7 +227,7 @@ def test_a_context_cannot_be_written_into_a_text() -> None:
         MARKS.place(said + gap, said),
         MARKS.place(said, gap + said),
     }
-    assert len(marks) == 7
+    assert len(fingerprints) == 7
 
 
 def test_an_id_of_another_conversation_brings_none_of_its_thoughts() -> None:

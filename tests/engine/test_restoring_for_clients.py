@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reasoning_fix.dialects.turns import Fingerprints
+from reasoning_fix.engine.history import Fingerprints
 from reasoning_fix.store.sqlite import open_store
 from tests.conversations import Scene, call, reasoning, tool, turn, user
 
@@ -163,9 +163,9 @@ def test_ids_cut_to_nine_characters_collide() -> None:
 
 def test_keys_are_injective() -> None:
     """`a,b` + `c` is not `a` + `b,c`: https://github.com/Vizards/deepseek-v4-for-copilot/issues/39"""
-    marks = Fingerprints(b"k" * 32)
-    assert marks.of("a,b", "c") != marks.of("a", "b,c") != marks.of("a", "b", "c")
-    assert marks.of("ab", "") != marks.of("a", "b") != marks.of("", "ab")
+    fingerprints = Fingerprints(b"k" * 32)
+    assert fingerprints.of("a,b", "c") != fingerprints.of("a", "b,c") != fingerprints.of("a", "b", "c")
+    assert fingerprints.of("ab", "") != fingerprints.of("a", "b") != fingerprints.of("", "ab")
 
 
 def test_a_bare_id_of_another_credential_is_nobodys() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reasoning_fix.dialects import DIALECTS
-from reasoning_fix.engine.matching.verdicts import Opened
+from reasoning_fix.engine.matching.verdicts import Content
 from reasoning_fix.engine.recording import Recorder
 from reasoning_fix.streams.events import EventReader
 from tests import SAMPLES
@@ -26,7 +26,7 @@ EVERY_STREAM = pytest.mark.parametrize(
     ("dialect", "path"), STREAMS, ids=[f"{dialect} {path.stem}" for dialect, path in STREAMS]
 )
 
-type Said = list[tuple[Opened, bool]]
+type Said = list[tuple[Content, bool]]
 
 
 def begin(dialect: str, name: str = "") -> tuple[Scene, Recorder]:

@@ -16,7 +16,7 @@ where a turn has no place on record, and one for each context that healed on the
 board.py holds the state of a match; strong.py, weak.py and ties.py are the kinds of evidence.
 """
 
-from reasoning_fix.dialects.turns import NONE, Fingerprints, History
+from reasoning_fix.engine.history import NONE, Fingerprints, History
 from reasoning_fix.engine.matching.board import Board
 from reasoning_fix.engine.matching.strong import by_altered_turn, by_call_ids, by_place, by_thought_in_text
 from reasoning_fix.engine.matching.verdicts import (
@@ -33,7 +33,7 @@ from reasoning_fix.engine.matching.weak import match_distinctive, match_neighbou
 
 def match(
     history: History,
-    marks: Fingerprints,
+    fingerprints: Fingerprints,
     lookup: Lookup,
     conversation: Conversation,
     last: Last | None = None,
@@ -43,7 +43,7 @@ def match(
 
     Raises Contradiction where it could come out otherwise than for the whole history.
     """
-    board = Board(history, marks, lookup, conversation, last, observer)
+    board = Board(history, fingerprints, lookup, conversation, last, observer)
     first = 0
     if last is not None:
         first = 1
@@ -60,7 +60,7 @@ def match(
         board.settle_last(last)
     matching = _result(board, first)
     if observer is not None:
-        observer.matched(Matched(history, marks, lookup, conversation, matching))
+        observer.matched(Matched(history, fingerprints, lookup, conversation, matching))
     return matching
 
 

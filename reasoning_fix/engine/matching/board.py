@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from reasoning_fix.dialects.turns import NONE, Fingerprints, History, Slot
+from reasoning_fix.engine.history import NONE, Fingerprints, History, Slot
 from reasoning_fix.engine.matching.verdicts import (
     Contradiction,
     Conversation,
@@ -32,7 +32,7 @@ class Board:
     def __init__(
         self,
         history: History,
-        marks: Fingerprints,
+        fingerprints: Fingerprints,
         lookup: Lookup,
         conversation: Conversation,
         last: Last | None,
@@ -42,7 +42,7 @@ class Board:
         self.history = history
         self.last = last
         self.slots = history.slots if last is None else [_stand_in(last), *history.slots]
-        self.marks = marks
+        self.fingerprints = fingerprints
         self.lookup = lookup
         self.conversation = conversation
         self.verdicts: list[Verdict | None] = [None] * len(self.slots)
@@ -72,11 +72,11 @@ class Board:
             if self.last is not None and position == 0:
                 context = self.last.context
             else:
-                context = self.marks.context(context, previous, slot.gap)
+                context = self.fingerprints.context(context, previous, slot.gap)
             self.sent_contexts.append(context)
-            self.sent_places.append(self.marks.place(context, slot.turn))
+            self.sent_places.append(self.fingerprints.place(context, slot.turn))
             if len(run := self.run(position)) > 1:
-                joined.append(self.marks.place(context, self.joined(run)))
+                joined.append(self.fingerprints.place(context, self.joined(run)))
             previous = slot.turn
         return self.sent_places[0 if self.last is None else 1 :] + joined
 
@@ -85,7 +85,7 @@ class Board:
         context = self.contexts[position]
         if context == self.sent_contexts[position]:
             return self.sent_places[position]
-        return self.marks.place(context, self.slots[position].turn)
+        return self.fingerprints.place(context, self.slots[position].turn)
 
     def run(self, position: int) -> range:
         """The assistant messages that follow one another without anything said in between."""
@@ -98,7 +98,9 @@ class Board:
 
     def joined(self, run: range) -> bytes:
         text = "".join(self.slots[position].text for position in run).strip()
-        return self.marks.turn(text, tuple(c for position in run for _, c in self.slots[position].calls))
+        return self.fingerprints.turn(
+            text, tuple(c for position in run for _, c in self.slots[position].calls)
+        )
 
     def add(self, records: Iterable[Record]) -> None:
         for record in records:
@@ -119,7 +121,7 @@ class Board:
         """The fingerprints by which calls with these ids are looked up, in records of any age."""
         found = set()
         for call_id in ids:
-            today, older = self.marks.id(call_id), self.marks.spelled_id(call_id)
+            today, older = self.fingerprints.id(call_id), self.fingerprints.spelled_id(call_id)
             found |= {today, older}
             if older != today:
                 self.older_ids[older] = today
@@ -132,7 +134,7 @@ class Board:
     def said_by(self, slot: Slot) -> list[bytes]:
         """The fingerprints that a slot's turn may have: as it came, and without a thought before its text."""
         calls = tuple(call for _, call in slot.calls)
-        return [slot.turn, *(self.marks.turn(rest, calls) for rest in _rests(slot.text))]
+        return [slot.turn, *(self.fingerprints.turn(rest, calls) for rest in _rests(slot.text))]
 
     def settle(self, position: int, verdict: Verdict) -> None:
         self.verdicts[position] = verdict
@@ -151,7 +153,7 @@ class Board:
         if before == self.sent_contexts[position - 1] and turn == self.slots[position - 1].turn:
             self.contexts[position] = self.sent_contexts[position]
         else:
-            self.contexts[position] = self.marks.context(before, turn, slot.gap)
+            self.contexts[position] = self.fingerprints.context(before, turn, slot.gap)
 
     def _shares(self, position: int, before: Verdict) -> bool:
         mine = self.verdicts[position]
@@ -163,9 +165,9 @@ class Board:
 
     def context_after(self) -> bytes:
         if not self.slots:
-            return self.marks.context(NONE, NONE, self.history.tail)
+            return self.fingerprints.context(NONE, NONE, self.history.tail)
         last = len(self.slots) - 1
-        return self.marks.context(self.contexts[last], self.turn_of(last), self.history.tail)
+        return self.fingerprints.context(self.contexts[last], self.turn_of(last), self.history.tail)
 
     def record(self, position: int) -> Record | None:
         if 0 <= position < len(self.slots) and (verdict := self.verdicts[position]):

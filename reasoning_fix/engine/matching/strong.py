@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from reasoning_fix.dialects.turns import Slot
+from reasoning_fix.engine.history import Slot
 from reasoning_fix.engine.matching.board import LONG_THOUGHT, Board
 from reasoning_fix.engine.matching.ties import choose
 from reasoning_fix.engine.matching.verdicts import (
@@ -12,7 +12,7 @@ from reasoning_fix.engine.matching.verdicts import (
     BY_ID,
     BY_THOUGHT,
     BY_WRITTEN_CALLS,
-    Opened,
+    Content,
     Verdict,
 )
 from reasoning_fix.engine.matching.weak import other_session, same_neighbour
@@ -25,7 +25,7 @@ _CUT_TEXT = 12
 def by_place(board: Board, position: int) -> Verdict | None:
     run = board.run(position)
     if len(run) > 1 and all(board.verdicts[p] is None for p in run):
-        place = board.marks.place(board.contexts[position], board.joined(run))
+        place = board.fingerprints.place(board.contexts[position], board.joined(run))
         joined = choose(board, board.by_place.get(place, ()), position, True)
         if joined:
             _settle_pieces(board, run, joined)
@@ -165,11 +165,11 @@ def _one_continues_other(recorded: str, sent: str) -> bool:
     return recorded.startswith(sent) or (bool(recorded) and sent.startswith(recorded))
 
 
-def _holds_reasoning(text: str, opened: Opened) -> bool:
+def _holds_reasoning(text: str, opened: Content) -> bool:
     return any(thought in text for thought in _thoughts(opened))
 
 
-def _thoughts(opened: Opened) -> Iterator[str]:
+def _thoughts(opened: Content) -> Iterator[str]:
     for value in opened.fields.values():
         yield from _strings(msgspec.json.decode(value))
 

@@ -68,8 +68,8 @@ def _parents_of_next(board: Board, position: int) -> set[bytes]:
     if settled := board.record(position + 1):
         return {settled.parent}
     following = board.slots[position + 1]
-    context = board.marks.context(board.contexts[position], board.slots[position].turn, following.gap)
-    found = board.by_place.get(board.marks.place(context, following.turn), ())
+    context = board.fingerprints.context(board.contexts[position], board.slots[position].turn, following.gap)
+    found = board.by_place.get(board.fingerprints.place(context, following.turn), ())
     return {record.parent for record in found if record.parent}
 
 

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from reasoning_fix.dialects.turns import NONE, Fingerprints, History, Slot
+from reasoning_fix.engine.history import NONE, Fingerprints, History, Slot
 from reasoning_fix.store import Record
 
 BY_CONTEXT = "context"
@@ -16,7 +16,7 @@ BY_NEIGHBOUR = "neighbouring turn"
 BY_TURN = "distinctive turn"
 
 
-class Opened(msgspec.Struct, frozen=True, gc=False):
+class Content(msgspec.Struct, frozen=True, gc=False):
     """The sealed part of a record: its reasoning fields as JSON values, visible text and tool-call ids.
 
     `whole` is the text with its `<think>` block where the provider put one there, else empty.
@@ -35,7 +35,7 @@ class Lookup(Protocol):
         self, *, contexts: Collection[bytes], turns: Collection[bytes], ids: Collection[bytes]
     ) -> list[Record]: ...
 
-    def open(self, record: Record) -> Opened | None: ...
+    def open(self, record: Record) -> Content | None: ...
 
 
 class Verdict(msgspec.Struct, gc=False):
@@ -90,7 +90,7 @@ class Matched(msgspec.Struct, frozen=True):
     """A history that was matched, and by what; `lookup` still answers."""
 
     history: History
-    marks: Fingerprints
+    fingerprints: Fingerprints
     lookup: Lookup
     conversation: Conversation
     matching: Matching
