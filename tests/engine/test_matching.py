@@ -270,3 +270,54 @@ def test_two_messages_of_one_turn_stay_one_turn() -> None:
     said = items.say(scene, [items.user("a")], items.reason("R"), items.says("One."), items.says("Two."))
     sent = scene.sent([items.user("a"), *said, items.user("b")])
     assert items.shape(sent) == "uRmmu" and sent[1] == items.reason("R")
+
+
+# ---- By what a turn is recognised: a row each --------------------------------------------------------------
+
+CALL_ID = "call_00_Ab3dEf6hIj9lMn2p"
+PLAN = "First I read the parser, then I change the grammar."
+
+
+def _recorded(scene: Scene, *, calls: bool, text: str) -> list[Message]:
+    """A conversation of one recorded turn, as a plain client keeps it."""
+    made = [call(CALL_ID, '{"path": "src/parser.py"}', "read_file")] if calls else []
+    said = scene.say([user("Change the grammar")], turn(text, made, reasoning_content=LONG))
+    return [user("Change the grammar"), said, tool(CALL_ID, "x") if calls else user("go on")]
+
+
+@pytest.mark.parametrize(
+    ("calls", "text", "change", "evidence"),
+    [
+        (True, PLAN, {}, "context"),
+        (True, PLAN, {"Change the grammar": "Change it"}, "tool-call id"),
+        (True, PLAN, {"Change the grammar": "Change it", CALL_ID: CALL_ID.replace("_", "")}, "tool-call id"),
+        (True, PLAN, {"Change the grammar": "Change it", CALL_ID: "toolu_1"}, "distinctive turn"),
+        (True, PLAN, {"Change the grammar": "Change it", CALL_ID: "call_00_zzzzzzzzzzzzzzzz"}, ""),
+        (True, "", {"Change the grammar": "Change it", CALL_ID: "toolu_1"}, "distinctive turn"),
+        (True, PLAN, {'\\"path\\": \\"src': '\\"path\\":\\"src'}, "context"),
+        (True, PLAN, {"src/parser.py": "src/other.py"}, "context"),
+        (True, PLAN, {"src/parser.py": "src/other.py", CALL_ID: "toolu_1"}, ""),
+        (False, PLAN, {}, "context"),
+        (False, PLAN, {PLAN: f"  {PLAN}\\n"}, "context"),
+        (False, PLAN, {PLAN: PLAN[:30]}, "context"),
+        (False, PLAN, {"Change the grammar": "Change it"}, "distinctive turn"),
+        (False, PLAN, {"Change the grammar": "Change it", PLAN: PLAN[:30]}, ""),
+        (
+            False,
+            PLAN,
+            {"Change the grammar": "Change it", PLAN: f"{LONG}\\n\\n{PLAN}"},
+            "the thought in its text",
+        ),
+        (False, "Done.", {}, "context"),
+        (False, "Done.", {"Change the grammar": "Change it"}, ""),
+    ],
+    ids=str,
+)
+def test_what_a_turn_is_recognised_by(calls: bool, text: str, change: dict[str, str], evidence: str) -> None:
+    scene = Scene()
+    written = json.dumps(_recorded(scene, calls=calls, text=text))
+    for old, new in change.items():
+        assert old in written
+        written = written.replace(old, new)
+    (found,) = scene.restore(json.loads(written)).report.turns
+    assert (found.evidence, found.status) == (evidence, "restored" if evidence else "filled")
