@@ -160,7 +160,7 @@ class Tap:
     def _feed(self, chunk: bytes) -> None:
         assert self._decoder is not None
         self._passed += len(chunk)
-        data = self._decoder.feed(chunk)
+        data = self._decoder.feed(chunk) if self._is_coded else chunk
         if self._events is not None:
             for payload in self._events.feed(data):
                 self._take(payload)
@@ -197,7 +197,7 @@ class Tap:
             if self._refuses is not None and self._refuses(payload):
                 self.refusal, self._done = payload, True
                 return
-        if (cost := usage.read(payload)) is not None:
+        if usage.NAME in payload and (cost := usage.read(payload)) is not None:
             self._recorder.cost = self._recorder.cost.with_later(cost)
         for answer in self._folder.feed(payload):
             self._recorder.record(answer)

@@ -12,6 +12,8 @@ import re
 import msgspec
 
 # Most events of a stream have no figures, or `"usage": null`: those cost one search (0.2 microseconds).
+# Nothing without it holds figures.
+NAME = b"usage"
 _FIGURES = re.compile(rb'"usage"\s*:\s*\{')
 
 
