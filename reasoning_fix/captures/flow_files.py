@@ -1,6 +1,6 @@
 """Flow files of mitmproxy: read a whole one, and the order in which its requests came and were answered.
 
-Whatever is no flow file, or is cut short, is said in one line; nothing else may escape from here.
+Whatever is not a flow file, or is cut short, is said in one line; nothing else may escape from here.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from reasoning_fix.proxy.chat_request import ChatRequest
 
 
 class CaptureError(ReasoningFixError, ValueError):
-    """The file is no flow file that can be read; the text says why."""
+    """The file is not a flow file that can be read; the text says why."""
 
 
 def load(path: Path) -> list[flow.Flow]:
@@ -39,7 +39,9 @@ def _broken(path: Path, whole: int, reason: str) -> str:
     reason = " ".join(reason.split()).rstrip(".")[:100]
     if whole:
         return f"{path} is damaged or cut short after {whole} flow{'s'[: whole > 1]} ({reason})."
-    return f"{path} is no flow file of mitmproxy ({reason}); give what `mitmdump -w FILE` or mitmweb saved."
+    return (
+        f"{path} is not a flow file of mitmproxy ({reason}); give what `mitmdump -w FILE` or mitmweb saved."
+    )
 
 
 def in_order(requests: list[ChatRequest]) -> Iterator[tuple[ChatRequest, bool]]:

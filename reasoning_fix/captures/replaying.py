@@ -31,7 +31,7 @@ _ROOM = 2**40
 class Played(msgspec.Struct):
     """One chat request of a capture; `number` counts the flows of the file from 1.
 
-    `then` are the statuses of its turns by its own notes, None where it has none; `remarks` is what could not
+    `then` are the statuses of its turns by its own notes, None if it has none; `remarks` is what could not
     be done, or came out otherwise than then.
     """
 

@@ -211,7 +211,7 @@ def _takes_connections(address: str) -> bool | None:
 
 
 def _store_path(answer: Health | str) -> Path | None:
-    """The running proxy's file, else the one that it would have; None where it has none."""
+    """The running proxy's file, else the one that it would have; None if it has none."""
     if isinstance(answer, Health):
         return Path(answer.store.path) if answer.store.path else None
     return Path(platformdirs.user_data_dir("reasoning-fix", appauthor=False)) / "turns.sqlite3"

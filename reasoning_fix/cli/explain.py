@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     played = replay(flows, flow_files.table(arguments)).requests
     chosen = [one for one in played if number in (None, one.number)]
     if number is not None and not chosen:
-        raise UsageError(f"flow {number} of {arguments.file} is no chat request of a known provider.")
+        raise UsageError(f"flow {number} of {arguments.file} is not a chat request of a known provider.")
     if not arguments.texts:
         for one in chosen:
             one.explanation = one.explanation.without_texts()

@@ -177,7 +177,7 @@ _ENVIRONMENT = 'start programs by `reasoning-fix exec`, or `eval "$(reasoning-fi
 
 
 def by_platform(trusted: bool | None, needed: bool) -> Finding:
-    """`trusted` is None where it cannot be found out; `needed` where the system proxy points here."""
+    """`trusted` is None if it cannot be found out; `needed` where the system proxy points here."""
     check = "trust: platform"
     if trusted:
         return ok(check, "this platform's store has it")
@@ -193,7 +193,7 @@ def by_platform(trusted: bool | None, needed: bool) -> Finding:
 def platform_trusts(
     platform: str, authority: Authority, certificate: Path, run: Run, stores: Sequence[str] = _SYSTEM_STORES
 ) -> bool | None:
-    """Whether the platform's own store has the CA; None where it cannot be asked."""
+    """Whether the platform's own store has the CA; None if it cannot be asked."""
     if platform == "darwin":
         return run(("security", "verify-cert", "-c", str(certificate), "-p", "basic", "-l", "-L")).code == 0
     if platform == "win32":

@@ -42,7 +42,7 @@ def goes_through(environ: Mapping[str, str], host: str, port: int) -> bool:
 
 
 def foreign_proxy(environ: Mapping[str, str]) -> str:
-    """The person's own proxy beyond this machine, as `host:port`; empty where there is none."""
+    """The person's own proxy beyond this machine, as `host:port`; empty if there is none."""
     for name in _PROXIES:
         parsed = _parsed(environ.get(name, ""))
         if parsed.hostname and parsed.hostname not in _LOOPBACK:

@@ -28,7 +28,7 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 def system_proxy(proxies: Sequence[str], remembered: str, address: str, answer: Health | str) -> Finding:
-    """`remembered` is what `system-proxy on` set, empty where it is off; `proxies` what holds now."""
+    """`remembered` is what `system-proxy on` set, empty if it is off; `proxies` what holds now."""
     check = "system proxy"
     if address in proxies:
         if isinstance(answer, Health):

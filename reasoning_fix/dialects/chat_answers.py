@@ -319,7 +319,7 @@ def _fold_call(parts: _ChoiceParts, delta: CallDelta) -> None:
 
 
 def open_call(calls: list[CallParts], delta: CallDelta, function: FunctionDelta) -> CallParts | None:
-    """The call that a fragment continues; None where it begins a new one."""
+    """The call that a fragment continues; None if it begins a new one."""
     if delta.index is None:
         if delta.id:
             return next((call for call in reversed(calls) if call.id == delta.id), None)

@@ -86,21 +86,21 @@ _NO_CALLS = (b"", b"null", b"{}", b'""', b"false", b"0")
 
 
 def read_request(body: bytes) -> Request:
-    """A request body, read whole; raises NotChatError where it is none."""
+    """A request body, read whole; raises NotChatError if it is not one."""
     request = open_request(body)
     read_history(request)
     return request
 
 
 def open_request(body: bytes) -> Request:
-    """The members of a request body; raises NotChatError where it is none."""
+    """The members of a request body; raises NotChatError if it is not one."""
     try:
         top = raw_members(body)
         raw_messages = top[HISTORY]
     except KeyError:
         raise NotChatError("the body has no messages") from None
     except (*_Unreadable, SpliceError) as error:
-        raise NotChatError(f"the body is no JSON object ({type(error).__name__})") from None
+        raise NotChatError(f"the body is not a JSON object ({type(error).__name__})") from None
     model = mended_string(top.get("model")) or ""
     return Request(body, top, model, _is_filled(top.get("tools", _EMPTY)), array=raw_messages)
 
@@ -134,7 +134,7 @@ def read_history(request: Request) -> None:
 
 
 def _read_message(request: Request, index: int, message: _Message) -> None:
-    """Raises UnicodeError, with nothing done, where a text is no UTF-8."""
+    """Raises UnicodeError, with nothing done, where a text is not UTF-8."""
     role = _string(message.role)
     if role == "assistant":
         own = _own_fields(message)
@@ -159,7 +159,7 @@ def _read_message(request: Request, index: int, message: _Message) -> None:
 
 
 def _without_halves(request: Request, index: int) -> _Message:
-    """The twin of a message with a text that is no UTF-8."""
+    """The twin of a message with a text that is not UTF-8."""
     position = request.stands_in + index
     request.odd[position] = HALVED
     view = mended(items(bytes(request.array))[position])
@@ -269,7 +269,7 @@ def fitted(provider: Provider, value: bytes) -> bytes:
 
 
 def texts(field: str, value: bytes) -> list[str] | None:
-    """The text of a field; None where it holds something else than text."""
+    """The text of a field; None if it holds something else than text."""
     if field == "reasoning_details":
         return None if value[:1] == b"[" and value[1:-1].strip() else []
     if value[:1] != b'"':
@@ -345,7 +345,7 @@ def _open_messages(request: Request) -> list[_Message]:
     try:
         raws = readable_items(request.array, request.odd)
     except (*_Unreadable, SpliceError) as error:
-        raise NotChatError(f"messages is no array ({type(error).__name__})") from None
+        raise NotChatError(f"messages is not an array ({type(error).__name__})") from None
     messages = []
     for position, raw in enumerate(raws):
         try:
@@ -400,7 +400,7 @@ def _arguments(raw: Raw) -> str:
 
 
 def _text(content: Raw) -> tuple[str, bytes]:
-    """Text of a content value, and the bytes of whatever in it is no text."""
+    """Text of a content value, and the bytes of whatever in it is not text."""
     raw = bytes(content)
     if raw in (b"", b"null"):
         return "", b""
@@ -434,7 +434,7 @@ def _own_fields(message: _Message) -> dict[str, bytes]:
 
 
 def _string(raw: Raw) -> str | None:
-    """The text of a JSON string; None where the value is none. Raises UnicodeError where it is no UTF-8."""
+    """The text of a JSON string; None if it is not one. Raises UnicodeError if it is not UTF-8."""
     try:
         return _decode_str(raw)
     except _Unlike:

@@ -63,14 +63,14 @@ _decode_messages = msgspec.json.Decoder(list[_Message]).decode
 
 
 def read_request(body: bytes) -> Request:
-    """A request body, read whole; raises NotChatError where it is none."""
+    """A request body, read whole; raises NotChatError if it is not one."""
     request = open_request(body)
     read_history(request)
     return request
 
 
 def open_request(body: bytes) -> Request:
-    """The members of a request body; raises NotChatError where it is none."""
+    """The members of a request body; raises NotChatError if it is not one."""
     try:
         top = raw_members(body)
         array = top[HISTORY]
@@ -115,7 +115,7 @@ def read_history(request: Request) -> None:
 
 
 def _read_message(request: Request, place: int, raw: bytes) -> None:
-    """Raises UnicodeError, with nothing done, where a text is no UTF-8."""
+    """Raises UnicodeError, with nothing done, where a text is not UTF-8."""
     try:
         message = _decode_message(raw)
     except (msgspec.MsgspecError, RecursionError):
@@ -171,7 +171,7 @@ def _read_turn(content: Raw) -> tuple[Turn, bytes]:
         return Turn(bytes(content).decode("utf-8", "replace")), b""
     parts = [Block(opened(raw), raw, said) for raw in values.items(content)]
     turn = turn_of(parts)
-    thoughts = [part.text("thinking") for part in parts if part.thinks]  # raises where one is no UTF-8
+    thoughts = [part.text("thinking") for part in parts if part.thinks]  # raises where one is not UTF-8
     return turn, layout_of(parts) if thoughts else b""
 
 
@@ -209,7 +209,7 @@ def _read_others(message: _Message) -> list[Other | None]:
 
 
 def _result(content: Raw | None) -> tuple[str, bytes]:
-    """Text of a tool result, and the bytes of whatever in it is no text."""
+    """Text of a tool result, and the bytes of whatever in it is not text."""
     if content is None:
         return "", b""
     if (text := said(content)) is not None:
@@ -319,7 +319,7 @@ def fitted(provider: Provider, value: bytes) -> bytes:
 
 
 def texts(field: str, value: bytes) -> list[str] | None:
-    """The thoughts in the blocks; None where one is redacted or has nothing but its signature."""
+    """The thoughts in the blocks; None if one is redacted or has nothing but its signature."""
     found: list[str] = []
     for raw in values.blocks(value):
         block = opened(raw)

@@ -45,7 +45,7 @@ class Item:
         return "tool" if self.kind.endswith("_output") else self.kind or "?"
 
     def said(self) -> tuple[str, bytes]:
-        """Text of a message or a tool result, and the bytes of whatever in it is no text."""
+        """Text of a message or a tool result, and the bytes of whatever in it is not text."""
         content = self.members.get("output" if self.kind.endswith("_output") else "content")
         if content is None:
             if self.kind == "message":
@@ -118,7 +118,7 @@ class Item:
         given = self.members.get(name)
         text = self._read(given)
         if text is None and given is not None and name not in self.added and bytes(given) != b"null":
-            # Arguments that are no text: what they say is the same.
+            # Arguments that are not text: what they say is the same.
             text = bytes(given).decode("utf-8", "replace")
         return values.joined(values.spelled(text or "", "".join(self.added.get(name, ()))))
 

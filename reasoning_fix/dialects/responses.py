@@ -54,7 +54,7 @@ _decode_kinds = msgspec.json.Decoder(list[_Kind]).decode
 
 
 def read_request(body: bytes) -> Request:
-    """A request body, read whole; raises NotChatError where it is none."""
+    """A request body, read whole; raises NotChatError if it is not one."""
     request = open_request(body)
     read_history(request)
     return request
@@ -68,7 +68,7 @@ def open_request(body: bytes) -> Request:
     except KeyError:
         raise NotChatError("the body has no input") from None
     except (*Unreadable, SpliceError) as error:
-        raise NotChatError(f"the body is no JSON object ({type(error).__name__})") from None
+        raise NotChatError(f"the body is not a JSON object ({type(error).__name__})") from None
     for name in _KEPT:
         if bytes(top.get(name, b"null")) not in (b"null", b'""'):
             raise KeptByServer(f"the server keeps this conversation itself ({name})")
@@ -100,7 +100,7 @@ def read_history(request: Request) -> None:
     try:
         raws = readable_items(given, request.odd)
     except (*Unreadable, SpliceError) as error:
-        raise NotChatError(f"input is no array ({type(error).__name__})") from None
+        raise NotChatError(f"input is not an array ({type(error).__name__})") from None
     run: list[tuple[int, Item]] = []
     for place, raw in enumerate(raws):
         if place < request.stands_in:
@@ -248,7 +248,7 @@ def _summarized(summary: Summary, raw: bytes) -> bytes:
 
 
 def texts(field: str, value: bytes) -> list[str] | None:
-    """The thoughts in the items; None where one is encrypted."""
+    """The thoughts in the items; None if one is encrypted."""
     found: list[str] = []
     for raw in values.blocks(value):
         item = opened(raw)

@@ -169,7 +169,7 @@ def _laid_out(
 
 
 def items(data: bytes) -> list[bytes]:
-    """The raw items of a JSON array, each as it came. Raises msgspec.DecodeError where it is none."""
+    """The raw items of a JSON array, each as it came. Raises msgspec.DecodeError if it is not one."""
     try:
         return [bytes(raw) for raw in _decode_list(data)]
     except msgspec.ValidationError:

@@ -44,7 +44,7 @@ class Turn(msgspec.Struct, frozen=True, gc=False):
 
 
 class Other(msgspec.Struct, frozen=True, gc=False):
-    """A message of a history that is no turn: user, tool result, legacy function result."""
+    """A message of a history that is not a turn: user, tool result, legacy function result."""
 
     role: str
     text: str = ""

@@ -1,7 +1,7 @@
 r"""The twin of JSON that a strict decoder refuses: as long as it, byte for byte, and readable.
 
-Clients send what is no text: JavaScript's `slice` cuts an emoji in two and `JSON.stringify` writes the half
-(`\ud83d`), programs in C pass bytes on that are no UTF-8. Many providers take that, so it must not end a
+Clients send what is not text: JavaScript's `slice` cuts an emoji in two and `JSON.stringify` writes the half
+(`\ud83d`), programs in C pass bytes on that are not UTF-8. Many providers take that, so it must not end a
 conversation here. Strategy: what cannot be read is written over in a copy of the same length. Half a
 character becomes U+FFFD, which is what it is in records and what other clients make of it; a byte that is no
 UTF-8 becomes `?`; a value nested deeper than decoders go becomes a string. So every position holds in both:
@@ -40,7 +40,7 @@ _AS_TEXT = bytes.maketrans(bytes(range(32)) + b'"\\', b" " * 32 + b"'/")
 def readable[T](decode: Callable[[Json], T], data: bytes) -> tuple[bytes, T]:
     """The data, or its twin where it cannot be decoded as it is, and what it says.
 
-    Raises what the decoder raises where the value is of another type, or is no JSON however it is read.
+    Raises what the decoder raises where the value is of another type, or is not JSON however it is read.
     """
     try:
         return data, decode(data)
@@ -67,7 +67,7 @@ def oddity(view: bytes, data: bytes) -> str:
 
 
 def mended(data: bytes) -> bytes:
-    """The same with U+FFFD for every half of a character, and `?` for every byte that is no UTF-8."""
+    """The same with U+FFFD for every half of a character, and `?` for every byte that is not UTF-8."""
     if halves := _halves(data):
         copy = bytearray(data)
         for at in halves:

@@ -28,7 +28,7 @@ _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 def string(raw: bytes | Raw | None) -> str | None:
-    """The text of a JSON string; None where the value is none."""
+    """The text of a JSON string; None if it is not one."""
     if raw is None:
         return None
     try:
@@ -38,7 +38,7 @@ def string(raw: bytes | Raw | None) -> str | None:
 
 
 def said(raw: bytes | Raw | None) -> str | None:
-    """The text of a JSON string; None where the value is none. Raises UnicodeError where it is no UTF-8."""
+    """The text of a JSON string; None if it is not one. Raises UnicodeError if it is not UTF-8."""
     if raw is None:
         return None
     try:
@@ -48,7 +48,7 @@ def said(raw: bytes | Raw | None) -> str | None:
 
 
 def mended_string(raw: bytes | Raw | None) -> str | None:
-    """The text of a JSON string, with U+FFFD for half a character; None where the value is none."""
+    """The text of a JSON string, with U+FFFD for half a character; None if it is not one."""
     try:
         return None if raw is None else loosely(_decode_str, raw)
     except Unreadable:
@@ -90,7 +90,7 @@ def encoded(text: str) -> bytes:
 
 
 def opened(raw: bytes | Raw) -> dict[str, Raw]:
-    """The members of a JSON object; none where the value is none."""
+    """The members of a JSON object; none if it is not one."""
     try:
         return _decode_members(raw)
     except msgspec.ValidationError:
@@ -109,7 +109,7 @@ def closed(members: Mapping[str, bytes | Raw]) -> bytes:
 
 
 def opaque(raw: bytes | Raw) -> bytes:
-    """A part that is no text, without the marks that clients move about (`cache_control`)."""
+    """A part that is not text, without the marks that clients move about (`cache_control`)."""
     if b'"cache_control"' not in bytes(raw):
         return bytes(raw)
     members = opened(raw)
@@ -118,7 +118,7 @@ def opaque(raw: bytes | Raw) -> bytes:
 
 
 def constant(raw: bytes | Raw) -> str:
-    """A part that is no text, in one spelling: a client may have parsed and printed what a provider said."""
+    """A part that is not text, in one spelling: a client may have parsed and printed what a provider said."""
     written = opaque(raw)
     try:
         return msgspec.json.encode(msgspec.json.decode(written), order="sorted").decode()
@@ -127,7 +127,7 @@ def constant(raw: bytes | Raw) -> str:
 
 
 def items(raw: bytes | Raw | None) -> list[bytes]:
-    """The raw items of a JSON array, each as it came; none where the value is none."""
+    """The raw items of a JSON array, each as it came; none if it is not one."""
     try:
         return [bytes(item) for item in _decode_list(raw or b"[]")]
     except msgspec.ValidationError:
@@ -143,7 +143,7 @@ def items(raw: bytes | Raw | None) -> list[bytes]:
 def readable_items(array: bytes | Raw, odd: dict[int, str]) -> list[bytes]:
     """The raw items of a JSON array, or the twins of those that are odd (by position), which is told.
 
-    Raises msgspec.DecodeError where it is none.
+    Raises msgspec.DecodeError if it is not one.
     """
     try:
         return [bytes(item) for item in _decode_list(array)]
@@ -215,7 +215,7 @@ def loose(payload: bytes) -> dict[str, object]:
     except (ValueError, RecursionError) as error:
         raise AnswerError(f"an event that cannot be read ({type(error).__name__})") from None
     if not isinstance(value, dict):
-        raise AnswerError("an event that is no object")
+        raise AnswerError("an event that is not an object")
     return value
 
 
@@ -228,7 +228,7 @@ def completed(
 ) -> bytes | None:
     """The recorded layout, where a client dropped some of its blocks, or a part of them, and kept the others.
 
-    None where it dropped nothing, or sent what is not in it, or in another order. `is_same` says of a block
+    None if it dropped nothing, or sent what is not in it, or in another order. `is_same` says of a block
     that was sent and a recorded one whether they are the same, be it without some of its parts.
     """
     mine, theirs = ([opened(raw) for raw in blocks(layout)] for layout in (sent, recorded))
@@ -250,7 +250,7 @@ def stripped(
 ) -> bytes | None:
     """A reasoning item or block without some parts, every other member as it came.
 
-    None where it then says nothing any more; an item that has none of these parts stays as it is.
+    None if it then says nothing any more; an item that has none of these parts stays as it is.
     """
     members = opened(item)
     names = {name for part in parts for name in PARTS.get(part, (part,))}

@@ -22,7 +22,7 @@ type Change = Mapping[str, bytes | None]
 
 
 class NotChatError(ReasoningFixError, ValueError):
-    """The body is no chat request that can be read; the text says why."""
+    """The body is not a chat request that can be read; the text says why."""
 
 
 class KeptByServer(NotChatError):
@@ -105,10 +105,10 @@ class Dialect(Protocol):
     PER_MESSAGE: bool
 
     def read_request(self, body: bytes) -> Request:
-        """A request body, read whole. Raises NotChatError where it is none."""
+        """A request body, read whole. Raises NotChatError if it is not one."""
 
     def open_request(self, body: bytes) -> Request:
-        """The members of a request body, its messages not read yet. Raises NotChatError where it is none."""
+        """The members of a request body, its messages not read yet. Raises NotChatError if it is not one."""
 
     def read_history(self, request: Request) -> None:
         """Read the messages in the request's array. Raises NotChatError."""
@@ -116,7 +116,7 @@ class Dialect(Protocol):
     def brought(self, request: Request) -> list[dict[str, bytes]] | None:
         """The reasoning fields that each turn came with, where that alone decides whether one can be missing.
 
-        Much faster than reading the history; None where that is needed. Raises NotChatError.
+        Much faster than reading the history; None if that is needed. Raises NotChatError.
         """
 
     def write_history(self, request: Request, changes: Mapping[int, Change]) -> Written:
@@ -155,7 +155,7 @@ class Dialect(Protocol):
         """A value of ours in the form in which this provider takes it."""
 
     def texts(self, field: str, value: bytes) -> list[str] | None:
-        """The reasoning texts in a value; None where it holds reasoning that is no plain text."""
+        """The reasoning texts in a value; None if it holds reasoning that is not plain text."""
 
     def readable(self, field: str, value: bytes) -> list[str]:
         """The reasoning texts in a value that stand where a provider reads them; sealed ones it may not."""
@@ -166,11 +166,11 @@ class Dialect(Protocol):
     def completed(self, field: str, sent: bytes, recorded: bytes) -> bytes | None:
         """The recorded value, where a client sent a part of it, trimmed it, or wrote it in another form.
 
-        None where it sent what was recorded, or something else.
+        None if it sent what was recorded, or something else.
         """
 
     def without(self, field: str, value: bytes, parts: Collection[str]) -> bytes | None:
-        """A value without some parts; None where nothing is left of it.
+        """A value without some parts; None if nothing is left of it.
 
         Parts are "signature", "item_id", "sealed", and names of members of its items.
         """
@@ -183,7 +183,7 @@ class Dialect(Protocol):
 
 
 def parameter(parameters: Mapping[str, msgspec.Raw], path: tuple[str, ...]) -> object:
-    """The value at a path of keys in the request's parameters; None where there is none."""
+    """The value at a path of keys in the request's parameters; None if there is none."""
     raw = parameters.get(path[0])
     if raw is None:
         return None

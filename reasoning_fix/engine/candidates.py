@@ -36,7 +36,7 @@ class ScopedLookup:
         return self._mine(self._store.related(self._scope.id, contexts=contexts, turns=turns, ids=ids))
 
     def open(self, record: Record) -> Content | None:
-        """What is sealed in a record; None where it does not open."""
+        """What is sealed in a record; None if it does not open."""
         if record.key not in self._opened:
             try:
                 self._opened[record.key] = _open(self._scope.open(record.sealed, record.key))

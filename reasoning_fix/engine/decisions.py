@@ -57,7 +57,7 @@ class Treatment:
         self._handed_over: dict[int, dict[str, bytes]] = {}
 
     def change(self, slot: Slot, verdict: Verdict | None, context: bytes) -> Change:
-        """The members to set in one turn, and those that must go; empty where it stays as it came."""
+        """The members to set in one turn, and those that must go; empty if it stays as it came."""
         self.status = "absent"
         change = self._change(slot, verdict, context)
         if change and (change := self._fitted(slot, change)):

@@ -169,7 +169,7 @@ def explain(
     *,
     taught: Sequence[Lesson] = (),
 ) -> tuple[Explanation, Restored | None]:
-    """Restore a request and say why each turn was treated as it was; None where it cannot be restored."""
+    """Restore a request and say why each turn was treated as it was; None if it cannot be restored."""
     told = Explanation(caller.host, caller.provider.name, caller.endpoint.dialect, "", "", "")
     watcher = _Watcher()
     try:

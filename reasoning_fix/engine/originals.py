@@ -47,7 +47,7 @@ def _content(request: Request, index: int) -> bytes:
 
 
 def undone(body: bytes, dialect: str, before: Before) -> bytes | None:
-    """The body before these changes; None where it no longer is the body that they were made to."""
+    """The body before these changes; None if it no longer is the body that they were made to."""
     speaks = DIALECTS.get(dialect)
     if speaks is None:
         return None

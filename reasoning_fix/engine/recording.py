@@ -49,12 +49,12 @@ now = _Clock()
 
 
 class Rest:
-    """What is left to do for a request that was already sent on. It is done once, by whoever comes first."""
+    """What is left to do for a request that was sent on already. It is done once, when it is first needed."""
 
     def __init__(self, work: Callable[[], object]) -> None:
         self._work: Callable[[], object] | None = work
         self._then: list[Callable[[], None]] = []
-        # Whoever comes while another thread is at it waits for it.
+        # Another thread that comes meanwhile waits for it.
         self._lock = threading.Lock()
         self.failed = False
 
@@ -146,7 +146,7 @@ class Recorder(msgspec.Struct):
             return
         if not all(map(is_text, fields.values())):
             # No provider could parse the request.
-            raise AnswerError("the reasoning is no UTF-8")
+            raise AnswerError("the reasoning is not UTF-8")
         if not (answer.complete or fields or answer.turn.text or answer.turn.calls):
             return
         turn = Turn(self.lead + answer.turn.text, answer.turn.calls)
@@ -157,7 +157,7 @@ class Recorder(msgspec.Struct):
             record = make_record(self, said, self.context, self.parent, self.thread, answer)
         except UnicodeEncodeError:
             # Half a character, as an id say: only a lenient reader takes it for text.
-            raise AnswerError("the answer holds what is no UTF-8") from None
+            raise AnswerError("the answer holds what is not UTF-8") from None
         self.learn()
         self._put([record])
         self.recorded += 1
@@ -188,7 +188,7 @@ class Recorder(msgspec.Struct):
 
 
 def thought_of(fingerprints: Fingerprints, fields: dict[str, bytes], whole: str = "") -> bytes:
-    """The fingerprint of a reasoning, whatever carries it; empty where there is none."""
+    """The fingerprint of a reasoning, whatever carries it; empty if there is none."""
     said = [(value[:1] != b'"', name, value) for name, value in fields.items() if value != b"null"]
     if said:
         # Plain text is the same thought whatever its field is called.
@@ -226,7 +226,7 @@ def make_record(
 
 
 def is_text(value: bytes) -> bool:
-    """Whether it may be sent: no provider could parse a request with bytes that are no UTF-8."""
+    """Whether it may be sent: no provider could parse a request with bytes that are not UTF-8."""
     try:
         value.decode()
     except UnicodeDecodeError:

@@ -14,7 +14,7 @@ class Treated(msgspec.Struct, frozen=True, gc=False):
     `index` counts the turns and other messages as read; `status` is sent (the client brought its reasoning),
     restored, filled, moved (the client's own, to where this provider reads it), empty (on record as having
     had none), part (of a turn whose reasoning is at another piece), left out, odd (it could not be changed
-    without doubt), or absent. `recorded` is in milliseconds since the epoch, 0 where it is not on record.
+    without doubt), or absent. `recorded` is in milliseconds since the epoch, 0 if it is not on record.
     """
 
     index: int

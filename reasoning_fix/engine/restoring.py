@@ -322,7 +322,7 @@ class _Restoration:
         return changes
 
     def _continuation(self, treats: bool) -> Going | None:
-        """This request in the light of what is remembered; None where nothing of it can be."""
+        """This request in the light of what is remembered; None if nothing of it can be."""
         cache = self.knowledge.prefix_cache
         if cache is None or not self.remembers or bytes(memoryview(self.request.array)[:1]) != b"[":
             return None
@@ -405,7 +405,7 @@ class _Restoration:
         recorder.lead = last.text if isinstance(last, Turn) else ""
 
     def _learn(self, slots: list[Slot], matching: Matching, recorder: Recorder, last: Record | None) -> None:
-        """Take down what the client itself brought, where nothing is on record for that turn.
+        """Record what the client itself brought, where nothing is on record for that turn.
 
         `last` is the recorded turn before these.
         """

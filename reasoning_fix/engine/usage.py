@@ -80,7 +80,7 @@ _decode = msgspec.json.Decoder(_Payload).decode
 
 
 def read(payload: bytes) -> Usage | None:
-    """The figures in one JSON payload of an answer, streamed or whole; None where there are none."""
+    """The figures in one JSON payload of an answer, streamed or whole; None if there are none."""
     if _FIGURES.search(payload) is None:
         return None
     try:

@@ -126,7 +126,7 @@ def undone(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def removal(environment: Mapping[str, str]) -> dict[str, str | None]:
-    """What takes our variables out of a shell: the value each had before, or None where it had none."""
+    """What takes our variables out of a shell: the value each had before, or None if it had none."""
     person = undone(environment)
     names = [row.name for row in table()]
     if REPLACED in environment:

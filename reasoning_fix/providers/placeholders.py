@@ -58,7 +58,7 @@ def _unwrapped(text: str) -> tuple[str, bool]:
 
 
 def _kinds(text: str, words: PlaceholderWords) -> str | None:
-    """A letter for each word; None where one is foreign: nearly always the first that is looked at."""
+    """A letter for each word; None if one is foreign: nearly always the first that is looked at."""
     known = _known(words)
     kinds = ""
     for found in _PIECE.finditer(text):

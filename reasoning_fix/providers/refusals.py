@@ -98,7 +98,7 @@ def is_in_place_of_answer(payload: bytes) -> bool:
 
 
 def in_place_of_answer(body: bytes) -> bytes | None:
-    """The error that a whole body with status 200 is, be it a document or a stream; None where it is none."""
+    """The error that a whole body with status 200 is, be it a document or a stream; None if it is not one."""
     if not may_be_in_place_of_answer(body[:LONGEST]):
         return None
     payloads = [body] if body.lstrip()[:1] == b"{" else EventReader().feed(body[:LONGEST] + b"\n\n")

@@ -126,7 +126,7 @@ class Table(msgspec.Struct, frozen=True, eq=False):
         return None
 
     def endpoint(self, provider: Provider, method: str, path: str) -> Endpoint | None:
-        """The endpoint of a request, or None when it is no chat request; `path` may carry a query."""
+        """The endpoint of a request, or None if it is not a chat request; `path` may carry a query."""
         if method.upper() != "POST":
             return None
         path = path.partition("?")[0].partition("#")[0].removesuffix("/")
@@ -136,7 +136,7 @@ class Table(msgspec.Struct, frozen=True, eq=False):
         return None
 
     def off_switch(self, endpoint: Endpoint, rule: Rule) -> OffSwitch | None:
-        """How thinking is turned off for this request; None where it cannot be, or nobody knows how."""
+        """How thinking is turned off for this request; None if it cannot be, or nobody knows how."""
         name = endpoint.off if rule.off is None else rule.off
         return next((switch for switch in self.off_switches if name and switch.name == name), None)
 

@@ -40,5 +40,5 @@ def explain(one: flow.Flow, engine: Engine, texts: bool) -> list[str]:
 
 def _other(one: flow.Flow) -> str:
     if not isinstance(one, http.HTTPFlow):
-        return "no chat request: this is no HTTP flow"
-    return f"{callers.host_of(one)}: no chat request of a known provider, or its body is not here"
+        return "not a chat request: this is not an HTTP flow"
+    return f"{callers.host_of(one)}: not a chat request of a known provider, or its body is not here"

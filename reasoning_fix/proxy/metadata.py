@@ -62,7 +62,7 @@ class Notes(msgspec.Struct):
 
     @property
     def before(self) -> Before | None:
-        """What the client sent where the request was changed; None where that is not known."""
+        """What the client sent where the request was changed; None if that is not known."""
         if self.as_sent or self.before_turns is None or self.before_settings is None:
             return None
         turns = {index: dict(was) for index, was in self.before_turns}
@@ -133,7 +133,7 @@ def _plain(value: Any) -> Any:
 
 
 def read(metadata: Mapping[str, Any]) -> Notes | None:
-    """The notes in a flow's metadata; None where there are none, or none of ours."""
+    """The notes in a flow's metadata; None if there are none, or none of ours."""
     try:
         return msgspec.convert(metadata.get(KEY), Notes, strict=False)
     except (msgspec.ValidationError, RecursionError):

@@ -132,7 +132,7 @@ class Pages:
 
 
 def _authority() -> x509.Certificate | None:
-    """The CA's certificate and nothing else, whatever the file holds; None where there is none."""
+    """The CA's certificate and nothing else, whatever the file holds; None if there is none."""
     path = Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())

@@ -24,7 +24,7 @@ def notify_address(environ: Mapping[str, str]) -> str | None:
 
 
 def beat_seconds(environ: Mapping[str, str], pid: int) -> float | None:
-    """How often to say WATCHDOG=1: half the time the manager waits; None where it does not wait for us."""
+    """How often to say WATCHDOG=1: half the time the manager waits; None if it does not wait for us."""
     limit = environ.get("WATCHDOG_USEC", "")
     if not limit.isdecimal() or int(limit) == 0 or environ.get("WATCHDOG_PID", str(pid)) != str(pid):
         return None

@@ -29,7 +29,7 @@ class Given(msgspec.Struct, frozen=True):
     file: dict[str, object]
 
     def every(self, name: str) -> list[str]:
-        """All values of a list option; empty where it was not given."""
+        """All values of a list option; empty if it was not given."""
         if name in self.words:
             return self.words[name]
         value = self.file.get(name)

@@ -147,7 +147,7 @@ def _start(
 
 @contextlib.contextmanager
 def _listener() -> Iterator[socket.socket | None]:
-    """Where the program says that it lives; None where there are no Unix sockets."""
+    """Where the program says that it lives; None if there are no Unix sockets."""
     if not hasattr(socket, "AF_UNIX"):
         yield None
         return

@@ -63,7 +63,7 @@ class Link:
                 self.cannot(error, waited=True)
 
     def there(self) -> tuple[int, int]:
-        """Which file is at the path. Raises Gone where there is none, or a damaged one."""
+        """Which file is at the path. Raises Gone if it is missing or damaged."""
         found = identity(self.path)
         if found is None:
             self.disconnect()

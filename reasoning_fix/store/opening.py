@@ -14,9 +14,9 @@ from pathlib import Path
 from reasoning_fix.store import StoreError
 from reasoning_fix.store.files import FAULTS, is_busy, readable
 
-# So long a proxy may stand still for another process's lock.
+# How long a proxy may wait for another process's lock (seconds).
 BUSY_MS = 20
-# So long a person may wait for it.
+# How long a person may wait for it (seconds).
 PATIENT_MS = 5000
 _OPENING_SECONDS = 0.5
 _VERSION = 1
@@ -45,7 +45,7 @@ class NewerFormat(StoreError, sqlite3.DatabaseError):
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Which file this is, whatever its name; None where there is none."""
+    """Which file this is, whatever its name; None if there is none."""
     try:
         found = path.stat()
     except OSError:

@@ -129,7 +129,7 @@ class SqliteStore:
             self._link.disconnect()
 
     def newest(self) -> int:
-        """When the newest turn was recorded (milliseconds since the epoch); 0 where there is none."""
+        """When the newest turn was recorded (milliseconds since the epoch); 0 if there is none."""
         try:
             with self._link.lock:
                 connection = self._link.catch_up()

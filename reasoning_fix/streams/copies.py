@@ -52,7 +52,7 @@ class Copy:
             self._split()
 
     def kept(self, complete: bool) -> Kept | None:
-        """The copy; None where there is none that can be read. `complete`: the body came to its end."""
+        """The copy; None if there is none that can be read. `complete`: the body came to its end."""
         if self._tail is None and self._coded and not complete and self._decoder is not None:
             self._split()
         if self._tail is None:

@@ -232,7 +232,7 @@ def _restored(world: World, body: bytes) -> None:
 
 
 def _is_doubtful(body: bytes) -> bool:
-    """Whether members cannot be placed without doubt: a name comes twice, or a text is no UTF-8."""
+    """Whether members cannot be placed without doubt: a name comes twice, or a text is not UTF-8."""
     repeats = []
 
     def look(members: list[tuple[str, object]]) -> None:

@@ -207,7 +207,7 @@ def test_a_file_that_was_cut_short_is_said_so(
     whole = three_turns[0].read_bytes()
     path = tmp_path / "cut"
     path.write_bytes(whole[: int(len(whole) * part)])
-    with pytest.raises(CaptureError, match=r"cut short after \d|is no flow file") as raised:
+    with pytest.raises(CaptureError, match=r"cut short after \d|is not a flow file") as raised:
         flow_files.load(path)
     assert "\n" not in str(raised.value)
 

@@ -197,7 +197,7 @@ def test_the_conversation_itself(wire: Wire) -> None:
     assert wire.sent(wire.body(wire.messages)) == wire.expected(wire.messages)
 
 
-# ---- Messages that are no turn -----------------------------------------------------------------------------
+# ---- Messages that are not a turn ------------------------------------------------------------------------
 
 HALVES = {
     "the first half of a character": rb"\ud83d",

@@ -646,4 +646,4 @@ def test_half_a_character_in_an_id_is_no_fault(caplog: pytest.LogCaptureFixture)
     event = b'data: {"choices":[{"index":"0","delta":{"tool_calls":[%b]},"finish_reason":"tool_calls"}]}\n\n'
     scene.watch(scene.restore([user("go")]), [event % call])
     assert scene.records() == []
-    assert "forwarded but not recorded: the answer holds what is no UTF-8" in caplog.text
+    assert "forwarded but not recorded: the answer holds what is not UTF-8" in caplog.text

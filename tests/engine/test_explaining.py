@@ -164,7 +164,7 @@ UNTOUCHED = {
         "thinking is off in this request (switch 'thinking')",
     ),
     "nothing said": ({"messages": GO}, "the model has said nothing in it yet"),
-    "no messages": ({"messages": 3}, "messages is no array (ValidationError)"),
+    "no messages": ({"messages": 3}, "messages is not an array (ValidationError)"),
 }
 
 
@@ -317,9 +317,9 @@ def test_a_record_that_changed_since_is_said_so(running: Running) -> None:
 
 def test_a_flow_that_is_no_chat_request(running: Running) -> None:
     assert running.explain(tflow.tflow()) == [
-        "address: no chat request of a known provider, or its body is not here"
+        "address: not a chat request of a known provider, or its body is not here"
     ]
-    assert running.explain(tflow.ttcpflow()) == ["no chat request: this is no HTTP flow"]
+    assert running.explain(tflow.ttcpflow()) == ["not a chat request: this is not an HTTP flow"]
 
 
 def test_mitmproxy_finds_the_command(running: Running) -> None:

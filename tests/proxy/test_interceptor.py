@@ -164,12 +164,12 @@ def test_compressed_request_bodies_stay_compressed(door: Door) -> None:
 @pytest.mark.parametrize(
     ("body", "headers", "said"),
     [
-        (b"{", {}, "the body is no JSON object"),
-        (b"", {}, "the body is no JSON object"),
-        (b"[" * 200_000, {}, "the body is no JSON object"),
-        (b'{"messages":{}}', {}, "messages is no array"),
-        (b'{"messages":["\\q"]}', {}, "the body is no JSON object"),
-        (b'{"messages":"\\ud800"}', {}, "messages is no array"),
+        (b"{", {}, "the body is not a JSON object"),
+        (b"", {}, "the body is not a JSON object"),
+        (b"[" * 200_000, {}, "the body is not a JSON object"),
+        (b'{"messages":{}}', {}, "messages is not an array"),
+        (b'{"messages":["\\q"]}', {}, "the body is not a JSON object"),
+        (b'{"messages":"\\ud800"}', {}, "messages is not an array"),
         (b"\x1f\x8bnot gzip", {"content_encoding": "gzip"}, "its body does not decompress"),
         (b"{}", {"content_encoding": "snappy"}, "its body does not decompress"),
     ],

@@ -560,7 +560,7 @@ ME = {"iss": "https://login", "sub": "me"}
         pytest.param(jwt(ME), f"x.{part(ME)}.y", False, id="a payload without a header"),
         pytest.param(jwt(ME), jwt(ME) + ".more", False, id="four parts"),
         pytest.param("a.b.c", "a.b.d", False, id="three parts that are no JWT"),
-        pytest.param("sk-\udc80", "sk-", False, id="bytes that are no text"),
+        pytest.param("sk-\udc80", "sk-", False, id="bytes that are not text"),
     ],
 )
 def test_who_shares_a_scope(one: str, other: str, same: bool) -> None:

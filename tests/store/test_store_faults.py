@@ -511,7 +511,7 @@ def test_a_damaged_index_leads_to_no_other_turn(path: Path) -> None:
     [
         pytest.param("created = 1 << 62", id="a date beyond all time"),
         pytest.param("calls = x'7f00ff'", id="calls cut short"),
-        pytest.param("model = CAST(x'ff80' AS TEXT)", id="a name that is no text"),
+        pytest.param("model = CAST(x'ff80' AS TEXT)", id="a name that is not text"),
     ],
 )
 def test_a_damaged_column_hides_no_other_turn(path: Path, damage: str) -> None:

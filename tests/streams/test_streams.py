@@ -102,7 +102,7 @@ EVENTS: dict[str, tuple[bytes, list[bytes]]] = {
     "no last line end": (b"data: x\n\ndata: [DONE]", [b"x", b"[DONE]"]),
     "a CR at the very end": (b"data: x\r", [b"x"]),
     "a field other than data at the end": (b"data: x\nevent: e", [b"x"]),
-    "NUL and bytes that are no UTF-8": (b"data: \0\xff\xfe\n\n", [b"\0\xff\xfe"]),
+    "NUL and bytes that are not UTF-8": (b"data: \0\xff\xfe\n\n", [b"\0\xff\xfe"]),
     "other Unicode line ends are data": (
         "data: a\u2028b\u0085c\x0b\n\n".encode(),
         ["a\u2028b\u0085c\x0b".encode()],

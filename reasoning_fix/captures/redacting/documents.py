@@ -33,7 +33,7 @@ class Node:
 
 
 class Document:
-    """One JSON text. Raises ValueError where it is none."""
+    """One JSON text. Raises ValueError if it is not one."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -57,7 +57,7 @@ class Document:
             yield self.string(key) or "", value
 
     def index(self, node: "Node | None") -> int | None:
-        """The whole number that a node is; None where it is none."""
+        """The whole number that a node is; None if it is not one."""
         written = self.scalar(node)
         return int(written) if written.isdecimal() and written.isascii() else None
 

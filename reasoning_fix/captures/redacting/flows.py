@@ -171,7 +171,7 @@ def _headers(given: dict[str, str]) -> http.Headers:
 
 
 def _decoded(response: http.Response, complete: bool) -> bytes | None:
-    """The body without its content coding; None where there is none, or it cannot be read."""
+    """The body without its content coding; None if there is none, or it cannot be read."""
     body = response.raw_content
     undo = decoder(response.headers.get("content-encoding", ""))
     if body is None or undo is None:

@@ -108,7 +108,7 @@ def _length(
 ) -> int:
     """How many turns in a row agree with a record, in both directions.
 
-    0 where no turn at an end is known, and all of them together say what is said in many conversations.
+    0 if no turn at an end is known, and all of them together say what is said in many conversations.
     """
     before, after = backward.get(record.key, _Chain()), forward.get(record.key, _Chain())
     length = before.length + after.length

@@ -18,7 +18,7 @@ from reasoning_fix import ReasoningFixError
 from reasoning_fix.machine.plan import Command, Run
 
 type Settings = dict[str, str | None]
-"""What is set, by the platform's own names; None where nothing is."""
+"""What is set, by the platform's own names; None if nothing is."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -58,7 +58,7 @@ class Saved(msgspec.Struct, frozen=True):
 
 
 def load(path: Path) -> Saved | None:
-    """What `on` remembered; None where it did not, or where the file cannot be read any more."""
+    """What `on` remembered; None if it did not, or if the file cannot be read any more."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Saved)
     except (OSError, msgspec.MsgspecError):

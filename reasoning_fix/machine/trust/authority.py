@@ -154,7 +154,7 @@ def ensure(directory: Path, hosts: Iterable[str], environment: Mapping[str, str]
 
 
 def load(directory: Path) -> Authority | None:
-    """The CA in this folder, changing nothing; None when there is none. Raises AuthorityError."""
+    """The CA in this folder, changing nothing; None if there is none. Raises AuthorityError."""
     return _read(directory, complete=False) if (directory / KEY_FILE).is_file() else None
 
 

@@ -78,7 +78,7 @@ class Machine(Protocol):
         """An environment variable, "" when it is not set."""
 
     def read(self, path: Path) -> bytes | None:
-        """A file's content; None when there is none, or it cannot be read."""
+        """A file's content; None if there is none, or it cannot be read."""
 
     def folders(self, pattern: str) -> tuple[Path, ...]:
         """Folders below the home that match a glob pattern, sorted."""

@@ -267,7 +267,7 @@ def _facts(gathered: _Gathered, ended: Ended, streamed: bool) -> list[tuple[str,
 
 
 def _plain(body: bytes) -> list[Part]:
-    """A body that is no answer: an error, most of the time."""
+    """A body that is not an answer: an error, most of the time."""
     try:
         return [Part("", pretty(decoded(body)))]
     except ValueError:

@@ -164,7 +164,7 @@ def _fields(message: Members) -> list[Part]:
 
 
 def _details(value: object) -> str:
-    """The texts of `reasoning_details`, and what of it is no text."""
+    """The texts of `reasoning_details`, and what of it is not text."""
     if not isinstance(value, list):
         return compact(value)
     lines = []

@@ -63,7 +63,7 @@ type _Note = Callable[[int, Callable[[], bool]], str]
 
 
 class Told(msgspec.Struct, frozen=True):
-    """What the addon noted of a request: its turns (None where it noted nothing), and what else it did."""
+    """What the addon noted of a request: its turns (None if it noted nothing), and what else it did."""
 
     turns: tuple[Treated, ...] | None = None
     thinking_off: bool = False
@@ -159,7 +159,7 @@ def _odd(item: object) -> list[Part]:
 
 
 def _as_read(body: bytes, dialect: str) -> Request | None:
-    """The request as the dialect reads it; None where it does not."""
+    """The request as the dialect reads it; None if it does not."""
     try:
         return DIALECTS[dialect].read_request(body)
     except (KeptByServer, NotChatError):

@@ -40,7 +40,7 @@ def request_text(body: bytes, dialect: str = "", told: Told | None = None) -> st
         top = members(decoded(body))
         wire = dialect or dialect_of(top)
         if not wire or not top:
-            return _as_it_is(body, "This is no chat request.")
+            return _as_it_is(body, "This is not a chat request.")
         return _written(read_request(body, wire, top, told or Told()))
     except Exception as fault:
         return _as_it_is(body, _cannot(fault))
@@ -64,7 +64,7 @@ def _cannot(fault: Exception) -> str:
 
 
 def dialect_of(top: Members) -> str:
-    """The wire of a request by its shape; "" where it is no chat request."""
+    """The wire of a request by its shape; "" if it is not a chat request."""
     if "input" in top:
         return "responses"
     if not isinstance(top.get("messages"), list):

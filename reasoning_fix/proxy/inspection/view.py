@@ -52,7 +52,7 @@ class ChatView(contentviews.Contentview):
         return answer_text(data, dialect, _ended(one, metadata.http_message), self._snapshots(one))
 
     def _dialect(self, one: http.HTTPFlow | None) -> str:
-        """The wire of a flow; "" where it is no chat exchange."""
+        """The wire of a flow; "" if it is not a chat exchange."""
         if one is None:
             return ""
         noted = read_notes(one.metadata)

@@ -298,8 +298,8 @@ def test_a_long_history_keeps_its_ends_and_counts_what_is_between() -> None:
     ("body", "said"),
     [
         (b"", "cannot be shown"),
-        (b"{}", "This is no chat request."),
-        (b"[1]", "This is no chat request."),
+        (b"{}", "This is not a chat request."),
+        (b"[1]", "This is not a chat request."),
         (b"{", "cannot be shown"),
         (b"[" * 100_000, "cannot be shown"),
         (b"\xff\xfe\x00", "cannot be shown"),
