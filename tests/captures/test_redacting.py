@@ -22,7 +22,7 @@ from reasoning_fix.captures import flow_files
 from reasoning_fix.captures.redacting.bodies import Bodies
 from reasoning_fix.captures.redacting.documents import Document
 from reasoning_fix.captures.redacting.flows import redact
-from reasoning_fix.captures.redacting.pseudonyms import StandIns, respelled
+from reasoning_fix.captures.redacting.pseudonyms import Pseudonyms, respelled
 from reasoning_fix.captures.replaying import replay
 from reasoning_fix.dialects.turns import Call, canonical_arguments, counts_up
 from reasoning_fix.providers.refusals import recognise
@@ -43,9 +43,9 @@ TABLE = load_table()
 type Message = dict[str, Any]
 
 
-def stand_ins(*texts: str) -> StandIns:
+def pseudonyms(*texts: str) -> Pseudonyms:
     """Stand-ins that have learned these texts."""
-    made = StandIns(TABLE.is_placeholder)
+    made = Pseudonyms(TABLE.is_placeholder)
     for text in texts:
         made.text(text)
         made.arguments(text)
@@ -61,14 +61,14 @@ WORDS = st.text(st.sampled_from('abAB01éß天地 \n.,-_<>/"\\😀'), max_size=4
 
 @given(WORDS, WORDS)
 def test_equal_texts_stay_equal_and_others_do_not(one: str, other: str) -> None:
-    to = stand_ins(one, other)
+    to = pseudonyms(one, other)
     assert (to.text(one) == to.text(other)) == (one == other)
     assert to.text(one) == to.text(one)
 
 
 @given(WORDS)
 def test_length_white_space_and_punctuation_stay(text: str) -> None:
-    new = stand_ins(text).text(text)
+    new = pseudonyms(text).text(text)
     assert len(new) == len(text) and len(new.encode()) == len(text.encode())
     for old, now in zip(text, new, strict=True):
         assert old.isalnum() == now.isalnum() and old.isupper() == now.isupper()
@@ -77,46 +77,46 @@ def test_length_white_space_and_punctuation_stay(text: str) -> None:
 
 @given(WORDS, WORDS)
 def test_what_begins_alike_begins_alike(head: str, tail: str) -> None:
-    to = stand_ins(head, head + tail)
+    to = pseudonyms(head, head + tail)
     assert to.text(head + tail).startswith(to.text(head)) or TABLE.is_placeholder(head)
 
 
 @given(WORDS, WORDS, WORDS)
 def test_a_text_within_another_stays_within_it(before: str, text: str, after: str) -> None:
     whole = f"{before} {text} {after}"
-    to = stand_ins(whole, text)
+    to = pseudonyms(whole, text)
     assert to.text(text) in to.text(whole)
 
 
 @pytest.mark.parametrize("tag", ["<think>", "</think>", "<mm:think>", "</mm:think>", "<system-reminder>"])
 def test_tags_stay(tag: str) -> None:
-    new = stand_ins("Secret words").text(f"Secret{tag}words secretthink>")
+    new = pseudonyms("Secret words").text(f"Secret{tag}words secretthink>")
     assert tag in new and new.endswith("think>") and "ecret" not in new
 
 
 def test_placeholders_stay() -> None:
     for text in ("", " ", "\n", *TABLE.placeholders, TABLE.stand_in.replace("{turn}", "1f3a9c2b")):
-        assert stand_ins("some words").text(text) == text
+        assert pseudonyms("some words").text(text) == text
 
 
 def test_no_stand_in_is_a_word_of_the_originals() -> None:
     """Short words fill their whole alphabet, so a blind choice would hit some of them."""
     words = ["".join(random.Random(n).choices("abcdefghijklmnopqrstuvwxyz", k=4)) for n in range(20000)]
     text = " ".join(words)
-    new = stand_ins(text).text(text)
+    new = pseudonyms(text).text(text)
     assert not set(new.split()) & set(words)
     assert len(set(new.split())) == len(set(words))
 
 
 def test_long_words_take_linear_time_and_stay_apart() -> None:
     one, other = "a" * 100_000, "a" * 99_999 + "b"
-    to = stand_ins(one, other)
+    to = pseudonyms(one, other)
     assert to.text(one) != to.text(other) and to.text(other).startswith(to.text(one[:99_999]))
 
 
 def test_two_files_share_no_stand_in() -> None:
     text = "the very same words in two captures of one person"
-    assert stand_ins(text).text(text) != stand_ins(text).text(text)
+    assert pseudonyms(text).text(text) != pseudonyms(text).text(text)
 
 
 # ---- Arguments, ids, signatures ----------------------------------------------------------------------------
@@ -136,7 +136,7 @@ def test_arguments_are_alike_however_they_are_spelled(one: object, other: object
         msgspec.json.encode(one).decode(),
     ]
     written = json.dumps(other)
-    to = stand_ins(*spelled, written)
+    to = pseudonyms(*spelled, written)
     made = {canonical_arguments(to.arguments(text)) for text in spelled}
     assert len(made) == 1
     assert all(len(to.arguments(text)) == len(text) for text in spelled)
@@ -149,12 +149,12 @@ def test_arguments_are_alike_however_they_are_spelled(one: object, other: object
     [('{"a": 123456}', '{"a":123456.0}'), ('{"a": 1234.50}', '{"a":1234.5}'), ("  ", "null"), ("{}", "")],
 )
 def test_numbers_keep_their_value_whatever_their_spelling(one: str, other: str) -> None:
-    to = stand_ins(one, other)
+    to = pseudonyms(one, other)
     assert canonical_arguments(to.arguments(one)) == canonical_arguments(to.arguments(other))
 
 
 def test_declared_names_stay_in_arguments() -> None:
-    to = stand_ins()
+    to = pseudonyms()
     to.property_names = {"city"}
     new = to.arguments('{"city": "Bielefeld", "whoever": {"city": 12345678}, "n": 21}')
     assert re.fullmatch(r'\{"city": "[A-Z][a-z]{8}", "[a-z]{7}": \{"city": \d{8}\}, "[a-z]": 21\}', new)
@@ -162,7 +162,7 @@ def test_declared_names_stay_in_arguments() -> None:
 
 
 def test_arguments_that_were_cut_short_are_texts() -> None:
-    to = stand_ins('{"city": "Bielefeld"', '{"city": "Biele')
+    to = pseudonyms('{"city": "Bielefeld"', '{"city": "Biele')
     assert to.arguments('{"city": "Bielefeld"').startswith(to.arguments('{"city": "Biele'))
 
 
@@ -179,7 +179,7 @@ IDS = {
 
 @pytest.mark.parametrize(("given_id", "make"), IDS.items(), ids=IDS)
 def test_the_make_of_an_id_stays(given_id: str, make: str) -> None:
-    to = stand_ins(given_id)
+    to = pseudonyms(given_id)
     to.name_tool("get_weather")
     new = to.id(given_id)
     assert re.fullmatch(make, new)
@@ -189,7 +189,7 @@ def test_the_make_of_an_id_stays(given_id: str, make: str) -> None:
 
 
 def test_signatures_and_images() -> None:
-    to = stand_ins()
+    to = pseudonyms()
     image = "data:image/png;base64," + base64.b64encode(bytes(range(200))).decode()
     assert to.blob(image).startswith("data:image/png;base64,") and len(to.blob(image)) == len(image)
     assert to.blob(image) == to.blob(image) != image
@@ -199,7 +199,7 @@ def test_signatures_and_images() -> None:
 @given(WORDS, st.booleans())
 def test_characters_are_spelled_as_before(text: str, ascii_only: bool) -> None:
     inner = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
-    to = stand_ins(text)
+    to = pseudonyms(text)
     new = respelled(inner, to.text)
     assert json.loads(f'"{new}"') == to.text(text)
     assert len(new) == len(inner) and new.isascii() == inner.isascii()
@@ -214,7 +214,7 @@ def test_a_document_that_is_not_changed_stays_as_it_is(value: object) -> None:
 def test_what_is_nested_deep_is_redacted_as_the_rest() -> None:
     inside = '"a secret", -1.5, {"its name": [true, "another secret"]}'
     deep = f'{{"role": "user", "content": {"[" * 5000}{inside}{"]" * 5000}, "model": "deepseek-flash"}}'
-    written = Bodies(stand_ins("a secret", "its name", "another secret")).request(deep.encode()).decode()
+    written = Bodies(pseudonyms("a secret", "its name", "another secret")).request(deep.encode()).decode()
     assert not any(word in written for word in ("secret", "another", "its name"))
     assert len(written) == len(deep) and written.count("[") == deep.count("[")
     assert written.startswith('{"role": "user"') and written.endswith('"model": "deepseek-flash"}')
@@ -605,7 +605,7 @@ def test_nothing_private_is_left_in_the_file(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_a_word_cut_across_deltas_is_one_word() -> None:
-    to = stand_ins("Bielefeld")
+    to = pseudonyms("Bielefeld")
     bodies_of = Bodies(to)
     events = b"".join(
         b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % part
@@ -631,7 +631,7 @@ def test_a_tools_schema_keeps_its_names_and_nothing_of_its_texts() -> None:
     schema = {"type": "object", "properties": properties, "required": ["city"], "examples": ["canary"]}
     look = {"name": "look", "description": "canary", "parameters": schema}
     body = json.dumps({"model": "m", "messages": [], "tools": [{"type": "function", "function": look}]})
-    to = StandIns(TABLE.is_placeholder)
+    to = Pseudonyms(TABLE.is_placeholder)
     Bodies(to).request(body.encode())
     to.learning = False
     made = Bodies(to).request(body.encode())
@@ -655,7 +655,7 @@ def test_answers_in_parts_and_legacy_calls_lose_their_texts() -> None:
         "function_call": {"name": "look", "arguments": '{"city": "canary three"}'},
     }
     body = json.dumps({"choices": [{"index": 0, "message": said, "finish_reason": "stop"}]}).encode()
-    to = stand_ins("canary one", "canary two", "canary three")
+    to = pseudonyms("canary one", "canary two", "canary three")
     made = Bodies(to).answer(body, "chat_completions", False, False)
     assert b"canary" not in made
     message = json.loads(made)["choices"][0]["message"]
@@ -666,7 +666,7 @@ def test_answers_in_parts_and_legacy_calls_lose_their_texts() -> None:
 
 
 def test_snapshots_stay_snapshots() -> None:
-    to = stand_ins("Bielefeld is here")
+    to = pseudonyms("Bielefeld is here")
     parts = [b"Bie", b"Bielefeld", b"Bielefeld is here"]
     events = b"".join(b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % p for p in parts)
     new = Bodies(to).answer(events, "chat_completions", True, True).decode()
@@ -684,7 +684,7 @@ def test_snapshots_stay_snapshots() -> None:
     ],
 )
 def test_a_refusal_is_known_by_its_words_alone(body: bytes) -> None:
-    to = StandIns(TABLE.is_placeholder, frozenset())
+    to = Pseudonyms(TABLE.is_placeholder, frozenset())
     assert b"canary" not in Bodies(_learned(to, body)).refusal(body)
     one = secret_flow()
     assert one.response is not None
@@ -695,7 +695,7 @@ def test_a_refusal_is_known_by_its_words_alone(body: bytes) -> None:
     assert b"canary" not in made.response.content
 
 
-def _learned(to: StandIns, body: bytes) -> StandIns:
+def _learned(to: Pseudonyms, body: bytes) -> Pseudonyms:
     Bodies(to).refusal(body)
     to.learning = False
     return to
@@ -760,7 +760,7 @@ def test_compressed_answers(coding: str) -> None:
 @given(st.binary(max_size=200) | WORDS.map(str.encode), st.booleans())
 @settings(max_examples=100, deadline=None)
 def test_any_bytes_can_be_redacted(body: bytes, streamed: bool) -> None:
-    to = StandIns(TABLE.is_placeholder)
+    to = Pseudonyms(TABLE.is_placeholder)
     made = Bodies(to)
     for _ in range(2):
         for dialect in ("chat_completions", "messages", "responses"):

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from scripts.benchmark.setting import resident_megabytes
-from tests.crowd import STREAMS, Crowd
+from tests.load import STREAMS, Crowd
 from tests.mitmdump import Proxy
 from tests.provider.examiner import ExaminerProcess
 

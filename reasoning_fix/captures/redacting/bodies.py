@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from reasoning_fix.captures.redacting.documents import Document, Node, Streams, objects
-from reasoning_fix.captures.redacting.pseudonyms import StandIns
+from reasoning_fix.captures.redacting.pseudonyms import Pseudonyms
 from reasoning_fix.dialects.chat_answers import CallDelta, CallParts, FunctionDelta, open_call
 
 _WIRE_WORD = re.compile(r"[A-Za-z0-9][\w./:+-]{0,79}")
@@ -45,10 +45,10 @@ _SCHEMAS = frozenset(("parameters", "input_schema", "schema"))
 
 
 class Bodies:
-    """Redacts bodies with the stand-ins of one file."""
+    """Redacts bodies with the pseudonyms of one file."""
 
-    def __init__(self, stand_ins: StandIns) -> None:
-        self.stand_ins = stand_ins
+    def __init__(self, pseudonyms: Pseudonyms) -> None:
+        self.pseudonyms = pseudonyms
 
     def request(self, body: bytes) -> bytes:
         """The body of a request."""
@@ -69,12 +69,12 @@ class Bodies:
         text = body.decode("utf-8", "surrogateescape")
         document = _document(text)
         if document is None:
-            written = (self.stand_ins.error if refused else self.stand_ins.text)(text)
+            written = (self.pseudonyms.error if refused else self.pseudonyms.text)(text)
         else:
             streams = Streams()
             if dialect:
-                _answer(dialect, streams, self.stand_ins, snapshots).take([document])
-            _Reader(self.stand_ins, document, streams, refused).value(document.root)
+                _answer(dialect, streams, self.pseudonyms, snapshots).take([document])
+            _Reader(self.pseudonyms, document, streams, refused).value(document.root)
             streams.flow()
             written = document.written()
         return written.encode("utf-8", "surrogateescape")
@@ -95,9 +95,9 @@ class Bodies:
         streams = Streams()
         documents = [(numbers, text, _document(text)) for numbers, text in payloads]
         found = [document for _, _, document in documents if document is not None]
-        _answer(dialect, streams, self.stand_ins, snapshots).take(found)
+        _answer(dialect, streams, self.pseudonyms, snapshots).take(found)
         for one in found:
-            _Reader(self.stand_ins, one, streams, _is_error(one)).value(one.root)
+            _Reader(self.pseudonyms, one, streams, _is_error(one)).value(one.root)
         streams.flow()
         for numbers, text, document in documents:
             new = document.written() if document is not None else self._odd(text)
@@ -108,15 +108,15 @@ class Bodies:
         return "".join(written).encode("utf-8", "surrogateescape")
 
     def _odd(self, payload: str) -> str:
-        return payload if payload.strip() == "[DONE]" else self.stand_ins.text(payload)
+        return payload if payload.strip() == "[DONE]" else self.pseudonyms.text(payload)
 
     def _line(self, line: str) -> str:
         name, colon, value = line.partition(":")
         if name == "event" and _WIRE_WORD.fullmatch(value.strip()):
             return line
         if name in ("event", "id", "retry", "data"):
-            return name + colon + self.stand_ins.id(value)
-        return self.stand_ins.text(line)
+            return name + colon + self.pseudonyms.id(value)
+        return self.pseudonyms.text(line)
 
 
 def _joined_lines(lines: list[str]) -> list[str]:
@@ -156,11 +156,11 @@ def _is_error(document: Document) -> bool:
 class _Reader:
     """Goes through one document: every string that no dialect has claimed is a stream of its own."""
 
-    def __init__(self, stand_ins: StandIns, document: Document, streams: Streams, refused: bool) -> None:
-        self.to = stand_ins
+    def __init__(self, pseudonyms: Pseudonyms, document: Document, streams: Streams, refused: bool) -> None:
+        self.to = pseudonyms
         self.document = document
         self.streams = streams
-        self.say = stand_ins.error if refused else stand_ins.text
+        self.say = pseudonyms.error if refused else pseudonyms.text
 
     def value(self, node: Node, key: str = "", parent: Node | None = None, parent_key: str = "") -> None:
         if node.kind == "object":
@@ -276,9 +276,9 @@ def _is_id(key: str) -> bool:
 class _ChatAnswer:
     """The deltas of each choice, or its message."""
 
-    def __init__(self, streams: Streams, stand_ins: StandIns, snapshots: bool) -> None:
+    def __init__(self, streams: Streams, pseudonyms: Pseudonyms, snapshots: bool) -> None:
         self.streams = streams
-        self.to = stand_ins
+        self.to = pseudonyms
         self.snapshots = snapshots
         self.calls: dict[int, list[CallParts]] = {}
         # Of each choice its fragments of text, to see whether each repeats the one before it.
@@ -377,9 +377,9 @@ def _written(document: Document, node: Node | None) -> str:
 class _MessagesAnswer:
     """Content blocks, whole or in deltas."""
 
-    def __init__(self, streams: Streams, stand_ins: StandIns, snapshots: bool) -> None:
+    def __init__(self, streams: Streams, pseudonyms: Pseudonyms, snapshots: bool) -> None:
         self.streams = streams
-        self.to = stand_ins
+        self.to = pseudonyms
 
     def take(self, documents: Sequence[Document]) -> None:
         last = 0
@@ -406,9 +406,9 @@ class _MessagesAnswer:
 class _ResponsesAnswer:
     """Deltas of items; an item that is whole is read by itself."""
 
-    def __init__(self, streams: Streams, stand_ins: StandIns, snapshots: bool) -> None:
+    def __init__(self, streams: Streams, pseudonyms: Pseudonyms, snapshots: bool) -> None:
         self.streams = streams
-        self.to = stand_ins
+        self.to = pseudonyms
 
     def take(self, documents: Sequence[Document]) -> None:
         for document in documents:
@@ -430,12 +430,12 @@ class _ResponsesAnswer:
 
 
 def _answer(
-    dialect: str, streams: Streams, stand_ins: StandIns, snapshots: bool
+    dialect: str, streams: Streams, pseudonyms: Pseudonyms, snapshots: bool
 ) -> _ChatAnswer | _MessagesAnswer | _ResponsesAnswer:
     match dialect:
         case "messages":
-            return _MessagesAnswer(streams, stand_ins, snapshots)
+            return _MessagesAnswer(streams, pseudonyms, snapshots)
         case "responses":
-            return _ResponsesAnswer(streams, stand_ins, snapshots)
+            return _ResponsesAnswer(streams, pseudonyms, snapshots)
         case _:
-            return _ChatAnswer(streams, stand_ins, snapshots)
+            return _ChatAnswer(streams, pseudonyms, snapshots)

@@ -11,7 +11,7 @@ import msgspec
 from mitmproxy import connection, flow, http
 
 from reasoning_fix.captures.redacting.bodies import Bodies
-from reasoning_fix.captures.redacting.pseudonyms import StandIns
+from reasoning_fix.captures.redacting.pseudonyms import Pseudonyms
 from reasoning_fix.engine import policy
 from reasoning_fix.providers.table import Table
 from reasoning_fix.proxy import callers, metadata
@@ -43,20 +43,20 @@ def redact(flows: Sequence[flow.Flow], table: Table) -> Redacted:
     """Make flows that can be shared. A replay of them restores what a replay of the originals does."""
     requests = [found for number, one in enumerate(flows, 1) if (found := chat_request(number, one, table))]
     words = (word for row in table.refusals for word in re.findall(r"[^\W_]{2,}", row.text))
-    stand_ins = StandIns(table.is_placeholder, frozenset(word.casefold() for word in words))
+    pseudonyms = Pseudonyms(table.is_placeholder, frozenset(word.casefold() for word in words))
     # Once to learn the words, the tools and their properties, and once to replace them.
     for one in requests:
-        _Maker(stand_ins, table).flow(one)
-    stand_ins.learning = False
-    maker = _Maker(stand_ins, table)
+        _Maker(pseudonyms, table).flow(one)
+    pseudonyms.learning = False
+    maker = _Maker(pseudonyms, table)
     return Redacted([maker.flow(one) for one in requests], len(flows) - len(requests))
 
 
 class _Maker:
-    def __init__(self, stand_ins: StandIns, table: Table) -> None:
-        self.to = stand_ins
+    def __init__(self, pseudonyms: Pseudonyms, table: Table) -> None:
+        self.to = pseudonyms
         self.table = table
-        self.bodies = Bodies(stand_ins)
+        self.bodies = Bodies(pseudonyms)
         self.people: dict[bytes, str] = {}
         self.addresses: dict[str, str] = {}
 

@@ -1,9 +1,9 @@
-"""Stand-ins for words: of the same length and kind, equal where the words are equal, and only there.
+"""Pseudonyms for words: of the same length and kind, equal where the words are equal, and only there.
 
 Strategy: every letter and digit is exchanged for another one of its kind, chosen at random for what stands
 before it in its word and kept for the whole file. So what began alike begins alike, a text within another one
 stays within it, and nothing of the choice is written down. Before that, `learning` goes through everything
-once, so that no stand-in of four letters or more is a word of the originals. It knows no wire format.
+once, so that no pseudonym of four letters or more is a word of the originals. It knows no wire format.
 """
 
 import hashlib
@@ -44,8 +44,8 @@ _ID_WORDS = frozenset(
 )
 
 
-class StandIns:
-    """The stand-ins of one file. `keeps` says which texts stay whole (blank ones, known placeholders)."""
+class Pseudonyms:
+    """The pseudonyms of one file. `keeps` says which texts stay whole (blank ones, known placeholders)."""
 
     def __init__(self, keeps: Callable[[str], bool], known_words: frozenset[str] = frozenset()) -> None:
         self._keeps = keeps
@@ -220,7 +220,7 @@ def units_of(inner: str) -> tuple[list[str], list[str]]:
 
 def spelled(units: list[str], chars: list[str], new: str) -> str:
     """New characters in the spelling of the old ones."""
-    assert len(new) == len(chars), "a stand-in is as long as what it stands for"
+    assert len(new) == len(chars), "a pseudonym is as long as what it stands for"
     return "".join(
         unit if old == char else _escaped(char) if unit[0] == "\\" else char
         for unit, old, char in zip(units, chars, new, strict=True)
