@@ -1,14 +1,16 @@
 """Reading a provider table file, and saying where it is wrong.
 
 Structs take the shape (rows.py), `_faults` the rest: patterns, hosts, contradictions. Every fault
-names the file, the line, the key, what was found and what is allowed.
+names the file, the line, the key, what was found and what is allowed. Rules that point at a family are
+filled in here: no other module sees them.
 """
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import msgspec
 
@@ -33,6 +35,9 @@ from reasoning_fix.providers.rows import (
 
 # The way to a value in a table file: keys and positions, outermost first.
 type Where = tuple[str | int, ...]
+# For each provider, for each of its rules: the rules that it stands for, which are itself or one for each row
+# of the family that it points at.
+type FilledIn = list[list[list[Rule]]]
 
 
 class ProviderTableError(ReasoningFixError, ValueError):
@@ -73,15 +78,20 @@ _WORDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def read(path: Path, switches: frozenset[str]) -> File:
-    """Read and check one file; `switches` are the names of off switches that another file has."""
+def read(path: Path, switches: frozenset[str], families: Sequence[Rule] = ()) -> File:
+    """Read and check one file, and fill in its rules that point at a family.
+
+    `switches` are the names of the off switches of another file, `families` its families, for rules that
+    point at a name which no family of this file has. Raises ProviderTableError.
+    """
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise ProviderTableError(path, 1, "", f"cannot be read: {error.strerror or error}") from error
     try:
         text = raw.decode("utf-8-sig")
-        file = msgspec.convert(document := tomllib.loads(text), File)
+        document: dict[str, Any] = tomllib.loads(text)
+        file = msgspec.convert(document, File)
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ProviderTableError(path, line, "", "expected UTF-8 text, found other bytes") from error
@@ -94,9 +104,51 @@ def read(path: Path, switches: frozenset[str]) -> File:
     except msgspec.ValidationError as error:
         where, reason = _explain(str(error), document)
         raise ProviderTableError(path, _line(text, where), _spell(where), reason) from error
-    for where, reason in _faults(file, switches):
+    rules = _filled_in(file, document, families)
+    for where, reason in _faults(file, rules, switches, families):
         raise ProviderTableError(path, _line(text, where), _spell(where), reason)
-    return file
+    providers = (
+        msgspec.structs.replace(row, rule=tuple(chain.from_iterable(filled_in)))
+        for row, filled_in in zip(file.provider, rules, strict=True)
+    )
+    return msgspec.structs.replace(file, provider=tuple(providers))
+
+
+def _filled_in(file: File, document: dict[str, Any], families: Sequence[Rule]) -> FilledIn:
+    found: FilledIn = []
+    for row, written in zip(file.provider, document.get("provider", ()), strict=True):
+        found.append([])
+        for rule, stated in zip(row.rule, written.get("rule", ()), strict=True):
+            rows = _named(rule.family, file.family) or _named(rule.family, families)
+            stands_for = _from_family(rule, stated, rows) if rule.family else [rule]
+            found[-1].append(
+                [msgspec.structs.replace(one, source=one.source or row.source) for one in stands_for]
+            )
+    return found
+
+
+def _from_family(rule: Rule, stated: Collection[str], rows: Sequence[Rule]) -> list[Rule]:
+    """The family's rows for the rule's wires, with what the rule states (its keys in the file) in place."""
+    differs = {key: getattr(rule, key) for key in stated if key != "family"}
+    if rule.forbidden or rule.thinks == "no":
+        # Such a model gets nothing, whatever its family gets.
+        differs = {"required": "never", "placeholder": None, "known_empty": None} | differs
+    return [
+        msgspec.structs.replace(row, **differs | {"dialects": dialects})
+        for row in rows
+        if (dialects := _in_both(row.dialects, rule.dialects)) is not None
+    ]
+
+
+def _in_both(some: tuple[Dialect, ...], others: tuple[Dialect, ...]) -> tuple[Dialect, ...] | None:
+    """The wires that two rows are both for, () for all; None if they share none."""
+    if not some or not others:
+        return some or others
+    return tuple(dialect for dialect in some if dialect in others) or None
+
+
+def _named(name: str, families: Sequence[Rule]) -> list[Rule]:
+    return [row for row in families if row.name == name]
 
 
 def _explain(message: str, document: dict[str, object]) -> tuple[Where, str]:
@@ -126,8 +178,10 @@ def _value(document: object, where: Where) -> object:
     return document
 
 
-def _faults(file: File, switches: frozenset[str]) -> Iterator[tuple[Where, str]]:
-    """What types cannot say: patterns, hosts, names, and rows that contradict themselves."""
+def _faults(
+    file: File, rules: FilledIn, switches: frozenset[str], families: Sequence[Rule]
+) -> Iterator[tuple[Where, str]]:
+    """What types cannot say: patterns, hosts, names, and rows that contradict themselves or their family."""
     switches |= {switch.name for switch in file.off}
     for i, switch in enumerate(file.off):
         if not switch.path:
@@ -135,6 +189,8 @@ def _faults(file: File, switches: frozenset[str]) -> Iterator[tuple[Where, str]]
     for i, refusal in enumerate(file.refusal):
         yield from _pattern_faults(("refusal", i, "text"), refusal.text)
     for i, rule in enumerate(file.family):
+        if rule.family:
+            yield ("family", i, "family"), f"found {rule.family!r}; only a provider's rule points at a family"
         yield from _rule_faults(("family", i), rule, switches)
     names: set[str] = set()
     hosts: dict[str, str] = {}
@@ -165,7 +221,17 @@ def _faults(file: File, switches: frozenset[str]) -> Iterator[tuple[Where, str]]
             if not re.fullmatch(r"|/.*[^/]", base):
                 yield (*here, "bases"), f"found {base!r}; expected a path like /api/v1, or an empty one"
         for j, rule in enumerate(row.rule):
-            yield from _rule_faults((*here, "rule", j), rule, switches)
+            if not rules[i][j]:
+                yield (*here, "rule", j, "family"), _no_family(rule, (*file.family, *families))
+            for filled_in in rules[i][j]:
+                yield from _rule_faults((*here, "rule", j), filled_in, switches)
+
+
+def _no_family(rule: Rule, families: Sequence[Rule]) -> str:
+    if _named(rule.family, families):
+        return f"found {rule.family!r}, which has no row for these `dialects`"
+    allowed = ", ".join(sorted({row.name for row in families} - {""}))
+    return f"found {rule.family!r}; expected the name of a family ({allowed})"
 
 
 def _switch_faults(where: Where, name: str, switches: frozenset[str]) -> Iterator[tuple[Where, str]]:

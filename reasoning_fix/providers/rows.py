@@ -59,9 +59,14 @@ class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What models whose name contains `models` want back; the columns are described in providers.toml."""
+    """What models whose name contains `models` want back; the columns are described in providers.toml.
+
+    A provider's rule may point at a `family` and leave out what the family says: files.py fills that in, so
+    what it returns points at nothing.
+    """
 
     name: str = ""
+    family: str = ""
     models: str = ""
     dialects: tuple[Dialect, ...] = ()
     required: Required = "never"

@@ -203,7 +203,9 @@ def load_table(user_file: Path | None = None) -> Table:
     """
     files = [read(BUILT_IN, frozenset())]
     if user_file is not None:
-        files.insert(0, read(user_file, frozenset(switch.name for switch in files[0].off)))
+        built_in = files[0]
+        switches = frozenset(switch.name for switch in built_in.off)
+        files.insert(0, read(user_file, switches, built_in.family))
     families = tuple(rule for file in files for rule in file.family)
     by_name: dict[str, Provider] = {}
     by_host: dict[str, Provider] = {}

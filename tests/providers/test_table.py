@@ -1,19 +1,30 @@
 """The provider table: what the rows say, and what a wrong row is told."""
 
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reasoning_fix.providers.files import ProviderTableError
-from reasoning_fix.providers.rows import CHAT_REASONING_FIELDS, Dialect, Endpoint, OffSwitch, Rule
+from reasoning_fix.providers.files import ProviderTableError, read
+from reasoning_fix.providers.rows import (
+    CHAT_REASONING_FIELDS,
+    Dialect,
+    OffSwitch,
+    ProviderRow,
+    Refusal,
+    Rule,
+)
 from reasoning_fix.providers.table import BUILT_IN, LONGEST_MODEL_NAME, NEUTRAL, Provider, Table, load_table
 
 type Write = Callable[[str], Path]
 
 TABLE = load_table()
+FILE = read(BUILT_IN, frozenset())
+WRITTEN = tomllib.loads(BUILT_IN.read_text(encoding="utf-8"))
 
 
 def named(name: str, table: Table = TABLE) -> Provider:
@@ -248,7 +259,7 @@ def test_families(name: str, model: str, family: str) -> None:
 
 # ---- Rules -----------------------------------------------------------------------------------------------
 
-FORBIDDEN, THINKS_NOT = "forbidden", "thinks not"
+FORBIDDEN, THINKS_NOT, WORDS = "forbidden", "thinks not", "[reasoning not on record {turn}]"
 ALWAYS, TOOL_CALLS, WITH_TOOLS, NEVER = "always", "tool_calls", "with_tools", "never"
 
 
@@ -428,12 +439,60 @@ def test_off_switches() -> None:
     }
 
 
-def test_every_built_in_row_has_a_source() -> None:
-    providers = set(TABLE.by_host.values())
-    rows: list[OffSwitch | Provider | Endpoint | Rule] = [*TABLE.off_switches, *providers]
-    for provider in providers:
-        rows += [*provider.endpoints, *provider.rules]
+def test_every_built_in_row_has_a_source_its_own_or_its_familys_or_its_providers() -> None:
+    rows: list[OffSwitch | Refusal | ProviderRow | Rule] = [*FILE.off, *FILE.refusal, *FILE.family]
+    for provider in FILE.provider:
+        rows += [provider, *provider.rule]
     assert [row for row in rows if not row.source.startswith("https://")] == []
+    endpoints = [endpoint for provider in FILE.provider for endpoint in provider.endpoint]
+    assert [row for row in endpoints if row.source and not row.source.startswith("https://")] == []
+
+
+def _written_rules() -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """The built-in rules that point at a family, as written: provider, rule, one of the family's rows."""
+    return [
+        (provider["name"], rule, family)
+        for provider in WRITTEN["provider"]
+        for rule in provider.get("rule", ())
+        for family in WRITTEN["family"]
+        if family["name"] == rule.get("family")
+    ]
+
+
+def test_no_built_in_rule_repeats_what_its_family_says() -> None:
+    assert len(_written_rules()) > 15
+    repeated = [
+        f"{provider}: {rule['family']} {key} = {rule[key]!r}"
+        for provider, rule, family in _written_rules()
+        for key in rule.keys() & family.keys() - {"dialects"}
+        if rule[key] == family[key]
+    ]
+    assert repeated == []
+
+
+def test_a_built_in_rule_that_says_what_a_family_says_points_at_it() -> None:
+    """`models` and `source` aside: with a placeholder of its own a rule would be free to drift."""
+    said = [
+        {key: value for key, value in family.items() if key not in ("models", "source")}
+        for family in WRITTEN["family"]
+    ]
+    for provider in WRITTEN["provider"]:
+        for rule in provider.get("rule", ()):
+            rest = {key: value for key, value in rule.items() if key not in ("models", "source")}
+            assert rest not in said, f"{provider['name']}: {rule}"
+
+
+def test_no_built_in_row_stands_twice() -> None:
+    own = [
+        [{key: value for key, value in row.items() if key != "source"} for row in rows]
+        for rows in (WRITTEN["refusal"], WRITTEN["off"], WRITTEN["family"])
+    ]
+    for provider in WRITTEN["provider"]:
+        own += [provider["endpoint"], provider.get("rule", [])]
+        inside = [*provider["endpoint"], *provider.get("rule", [])]
+        assert provider["source"] not in [row.get("source") for row in inside], provider["name"]
+    for rows in own:
+        assert [row for row in rows if rows.count(row) > 1] == []
 
 
 def test_hosts_lists_every_pattern_once() -> None:
@@ -504,6 +563,55 @@ def test_the_users_families_switches_and_placeholders_count(write: Write) -> Non
     assert ("quiet",) in [switch.path for switch in table.off_switches]
     assert named("openrouter", table).rule("z-ai/glm-5").required == "always"
     assert named("glm", table).rule("glm-5").required == "never"
+
+
+POINTS = '[[provider]]\nname = "mine"\nhosts = ["a.example.com"]\n[[provider.rule]]\n'
+
+
+@pytest.mark.parametrize(
+    ("rule", "dialect", "expected"),
+    [
+        # all of it, and each wire as the family has it
+        ('models = "^mine$"', "chat_completions", ("mimo", TOOL_CALLS, " ", " ")),
+        ('models = "^mine$"', "messages", ("mimo", TOOL_CALLS, WORDS, WORDS)),
+        ('models = "^mine$"', "responses", ("mimo", NEVER, None, None)),
+        # but for what the rule says itself
+        ('models = ""\nplaceholder = "-"', "messages", ("mimo", TOOL_CALLS, "-", WORDS)),
+        ('models = ""\nname = "other"', "messages", ("other", TOOL_CALLS, WORDS, WORDS)),
+        ('models = ""\nrequired = "always"', "responses", ("mimo", ALWAYS, None, None)),
+        ('models = ""\nforbidden = true', "messages", ("mimo", NEVER, None, None)),
+        ('models = ""\nthinks = "no"', "chat_completions", ("mimo", NEVER, None, None)),
+        # and on its own wires only
+        ('models = ""\ndialects = ["messages"]', "messages", ("mimo", TOOL_CALLS, WORDS, WORDS)),
+        ('models = ""\ndialects = ["messages"]', "chat_completions", ("unknown", NEVER, None, None)),
+        # the family's models, if it says nothing of them
+        ('required = "always"', "messages", ("unknown", NEVER, None, None)),
+    ],
+)
+def test_a_users_rule_may_point_at_a_built_in_family(
+    write: Write, rule: str, dialect: Dialect, expected: tuple[str, str, str | None, str | None]
+) -> None:
+    found = named("mine", load_table(write(f'{POINTS}family = "mimo"\n{rule}\n'))).rule("mine", dialect)
+    assert (found.name, found.required, found.placeholder, found.known_empty) == expected
+
+
+def test_a_rule_points_at_a_family_of_its_own_file_first(write: Write) -> None:
+    own = '[[family]]\nname = "glm"\nmodels = "zhipu"\nrequired = "always"\n'
+    table = load_table(write(f'{own}{POINTS}family = "glm"\n'))
+    assert named("mine", table).rule("zhipu-5").required == "always"
+    assert named("mine", table).rules[0].models == "zhipu"
+    # The built-in file means its own.
+    assert named("glm", table).rule("glm-5").required == "never"
+
+
+def test_a_filled_in_rule_has_a_source(write: Write) -> None:
+    text = (
+        MINE + 'source = "https://b.example/"\n[[provider.rule]]\nmodels = "a"\n'
+        '[[provider.rule]]\nfamily = "glm"\n'
+        '[[provider.rule]]\nfamily = "glm"\nsource = "https://c.example/"\n'
+    )
+    sources = [rule.source for rule in named("mine", load_table(write(text))).rules[:3]]
+    assert sources == ["https://b.example/", named("glm").rule("glm-5").source, "https://c.example/"]
 
 
 def test_an_empty_file_changes_nothing(write: Write) -> None:
@@ -579,6 +687,37 @@ MINE = '[[provider]]\nname = "mine"\nhosts = ["a.example.com"]\n'
         ('[[family]]\nthinks = "no"\nplaceholder = " "\n', 3, "family[0].placeholder", "a row with thinks"),
         ('[[family]]\nrequired = "always"\nforbidden = true\n', 2, "family[0].required", "forbidden = true"),
         ('[[family]]\nplaceholder = "."\nrefuses = ["."]\n', 2, "family[0].placeholder", "is refused"),
+        (
+            f'{POINTS}models = "a"\nfamily = "kimi-k9"\n',
+            6,
+            "provider[0].rule[0].family",
+            "found 'kimi-k9'; expected the name of a family (deepseek, deepseek-chat, ",
+        ),
+        (
+            f'{POINTS}family = "glm"\n[[provider.rule]]\nfamily = ["glm"]\n',
+            7,
+            "provider[0].rule[1].family",
+            "Expected `str`, got `array`",
+        ),
+        (
+            f'{POINTS}family = "kimi-always"\ndialects = ["responses"]\n',
+            5,
+            "provider[0].rule[0].family",
+            "found 'kimi-always', which has no row for these `dialects`",
+        ),
+        (
+            f'{POINTS}family = "deepseek"\nplaceholder = "."\n',
+            6,
+            "provider[0].rule[0].placeholder",
+            "found '.', which this row's `refuses` says is refused",
+        ),
+        (
+            f'{POINTS}family = "deepseek-chat"\n[[provider.rule]]\nfamily = "kimi-k2"\nrequired = "always"\n',
+            8,
+            "provider[0].rule[1].required",
+            "only 'never' goes with thinks",
+        ),
+        ('[[family]]\nfamily = "glm"\n', 2, "family[0].family", "only a provider's rule points at a family"),
         ("[[off]]\npath = []\nvalue = true\n", 2, "off[0].path", "empty list"),
         ('[[off]]\npath = ["a"]\nvalue = 1.5\n', 3, "off[0].value", "found 1.5"),
     ],

@@ -128,19 +128,17 @@ def row_of(rule: Rule, found: Findings, target: Target, user_file: Path | None) 
             rule=(rule,),
             source=rule.source,
         )
-    for path in (user_file, BUILT_IN):
-        if path is None:
-            continue
-        for row in read(path, _built_in_switches()).provider:
-            if row.name == target.provider.name:
-                known = target.endpoint in row.endpoint
-                endpoints = row.endpoint if known else (target.endpoint, *row.endpoint)
-                return msgspec.structs.replace(row, rule=(rule, *row.rule), endpoint=endpoints)
+    files = [read(BUILT_IN, frozenset())]
+    if user_file is not None:
+        built_in = files[0]
+        switches = frozenset(switch.name for switch in built_in.off)
+        files.insert(0, read(user_file, switches, built_in.family))
+    for row in (row for file in files for row in file.provider):
+        if row.name == target.provider.name:
+            known = target.endpoint in row.endpoint
+            endpoints = row.endpoint if known else (target.endpoint, *row.endpoint)
+            return msgspec.structs.replace(row, rule=(rule, *row.rule), endpoint=endpoints)
     raise AssertionError(f"{target.provider.name} is in no file")
-
-
-def _built_in_switches() -> frozenset[str]:
-    return frozenset(switch.name for switch in read(BUILT_IN, frozenset()).off)
 
 
 def toml_of(row: ProviderRow) -> str:
