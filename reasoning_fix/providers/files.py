@@ -28,6 +28,7 @@ from reasoning_fix.providers.rows import (
     Refusal,
     Required,
     Rule,
+    RuleRow,
     Summary,
     Thinks,
     Writes,
@@ -63,7 +64,7 @@ _ROWS: dict[tuple[str, ...], type[msgspec.Struct]] = {
     ("family",): Rule,
     ("provider",): ProviderRow,
     ("provider", "endpoint"): Endpoint,
-    ("provider", "rule"): Rule,
+    ("provider", "rule"): RuleRow,
 }
 _WORDS: dict[str, tuple[str, ...]] = {
     "required": get_args(Required.__value__),
@@ -91,7 +92,7 @@ def read(path: Path, switches: frozenset[str], families: Sequence[Rule] = ()) ->
     try:
         text = raw.decode("utf-8-sig")
         document: dict[str, Any] = tomllib.loads(text)
-        file = msgspec.convert(document, File)
+        file = msgspec.convert(document, _File)
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ProviderTableError(path, line, "", "expected UTF-8 text, found other bytes") from error
@@ -108,27 +109,41 @@ def read(path: Path, switches: frozenset[str], families: Sequence[Rule] = ()) ->
     for where, reason in _faults(file, rules, switches, families):
         raise ProviderTableError(path, _line(text, where), _spell(where), reason)
     providers = (
-        msgspec.structs.replace(row, rule=tuple(chain.from_iterable(filled_in)))
+        _plain(row, ProviderRow, rule=tuple(chain.from_iterable(filled_in)))
         for row, filled_in in zip(file.provider, rules, strict=True)
     )
-    return msgspec.structs.replace(file, provider=tuple(providers))
+    return _plain(file, File, provider=tuple(providers))
 
 
-def _filled_in(file: File, document: dict[str, Any], families: Sequence[Rule]) -> FilledIn:
+class _ProviderRow(ProviderRow, frozen=True, forbid_unknown_fields=True):
+    rule: tuple[RuleRow, ...] = ()
+
+
+class _File(File, frozen=True, forbid_unknown_fields=True):
+    """A file as it is written, with rules that point at families."""
+
+    provider: tuple[_ProviderRow, ...] = ()
+
+
+def _plain[T: msgspec.Struct](row: msgspec.Struct, kind: type[T], **differs: object) -> T:
+    return kind(**{name: getattr(row, name) for name in kind.__struct_fields__} | differs)
+
+
+def _filled_in(file: _File, document: dict[str, Any], families: Sequence[Rule]) -> FilledIn:
     found: FilledIn = []
     for row, written in zip(file.provider, document.get("provider", ()), strict=True):
         found.append([])
         for rule, stated in zip(row.rule, written.get("rule", ()), strict=True):
             rows = _named(rule.family, file.family) or _named(rule.family, families)
-            stands_for = _from_family(rule, stated, rows) if rule.family else [rule]
+            stands_for = _from_rows(rule, stated, rows if rule.family else [Rule()])
             found[-1].append(
                 [msgspec.structs.replace(one, source=one.source or row.source) for one in stands_for]
             )
     return found
 
 
-def _from_family(rule: Rule, stated: Collection[str], rows: Sequence[Rule]) -> list[Rule]:
-    """The family's rows for the rule's wires, with what the rule states (its keys in the file) in place."""
+def _from_rows(rule: RuleRow, stated: Collection[str], rows: Sequence[Rule]) -> list[Rule]:
+    """The rows for the rule's wires, with what the rule states (its keys in the file) in place of theirs."""
     differs = {key: getattr(rule, key) for key in stated if key != "family"}
     if rule.forbidden or rule.thinks == "no":
         # Such a model gets nothing, whatever its family gets.
@@ -179,7 +194,7 @@ def _value(document: object, where: Where) -> object:
 
 
 def _faults(
-    file: File, rules: FilledIn, switches: frozenset[str], families: Sequence[Rule]
+    file: _File, rules: FilledIn, switches: frozenset[str], families: Sequence[Rule]
 ) -> Iterator[tuple[Where, str]]:
     """What types cannot say: patterns, hosts, names, and rows that contradict themselves or their family."""
     switches |= {switch.name for switch in file.off}
@@ -189,8 +204,6 @@ def _faults(
     for i, refusal in enumerate(file.refusal):
         yield from _pattern_faults(("refusal", i, "text"), refusal.text)
     for i, rule in enumerate(file.family):
-        if rule.family:
-            yield ("family", i, "family"), f"found {rule.family!r}; only a provider's rule points at a family"
         yield from _rule_faults(("family", i), rule, switches)
     names: set[str] = set()
     hosts: dict[str, str] = {}
@@ -227,7 +240,7 @@ def _faults(
                 yield from _rule_faults((*here, "rule", j), filled_in, switches)
 
 
-def _no_family(rule: Rule, families: Sequence[Rule]) -> str:
+def _no_family(rule: RuleRow, families: Sequence[Rule]) -> str:
     if _named(rule.family, families):
         return f"found {rule.family!r}, which has no row for these `dialects`"
     allowed = ", ".join(sorted({row.name for row in families} - {""}))

@@ -59,14 +59,9 @@ class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What models whose name contains `models` want back; the columns are described in providers.toml.
-
-    A provider's rule may point at a `family` and leave out what the family says: files.py fills that in, so
-    what it returns points at nothing.
-    """
+    """What models whose name contains `models` want back; the columns are described in providers.toml."""
 
     name: str = ""
-    family: str = ""
     models: str = ""
     dialects: tuple[Dialect, ...] = ()
     required: Required = "never"
@@ -77,6 +72,12 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     forbidden: bool = False
     off: str | None = None
     source: str = ""
+
+
+class RuleRow(Rule, frozen=True, forbid_unknown_fields=True):
+    """A provider's rule as a file has it: what it leaves out is what the `family` says, if it names one."""
+
+    family: str = ""
 
 
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -845,6 +845,23 @@ def test_a_provider_of_the_persons_own_keeps_its_row(tmp_path: Path) -> None:
     assert verdict.row_of(rule, Findings(), other, own).endpoint[0].path == other.endpoint.path
 
 
+def test_rules_of_the_persons_own_that_point_at_a_family_are_written_out(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(
+        '[[provider]]\nname = "mine"\nhosts = ["llm.mine.example"]\n'
+        '[[provider.rule]]\nfamily = "kimi-k3"\nmodels = ""\n'
+    )
+    mine = load_table(own)
+    target = find(mine, "mine", "m", "chat_completions", "")
+    rule = verdict.rule_of(Findings(thinks=True), mine, target, "https://x.example/")
+    found = tmp_path / "found.toml"
+    found.write_text(verdict.toml_of(verdict.row_of(rule, Findings(), target, own)))
+    assert "family" not in found.read_text()
+    assert verdict.says_what_it_should(found, rule, target)
+    provider = load_table(found).provider("llm.mine.example")
+    assert provider is not None and provider.rules[1:] == target.provider.rules
+
+
 def test_which_url_is_meant_must_be_clear(tmp_path: Path) -> None:
     own = tmp_path / "own.toml"
     own.write_text('[[provider]]\nname = "mine"\nhosts = ["*.mine.example"]\n')
