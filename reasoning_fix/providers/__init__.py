@@ -1,4 +1,4 @@
-"""What is known of providers: the table, a person's own rows, what refusals say and what they taught.
+"""What is known about providers: the table, the user's own rows, what refusals mean and what they taught.
 
-`rows` is what a row may say, `files` reads them, `table` answers questions about them.
+`rows` is the shape of a row, `files` reads rows, `table` answers questions about them.
 """

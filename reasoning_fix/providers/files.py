@@ -1,8 +1,8 @@
-"""Reading a provider table file, and saying where it is wrong.
+"""Reads a provider table file, and says where it is wrong.
 
-Structs take the shape (rows.py), `_faults` the rest: patterns, hosts, contradictions. Every fault
-names the file, the line, the key, what was found and what is allowed. Rules that point at a family are
-filled in here: no other module sees them.
+The structs of rows.py check the shape, `_faults` the rest: patterns, hosts, contradictions. Every error names
+the file, the line, the key, what was found and what is allowed. Rules that point at a family are filled in
+here; no other module sees them.
 """
 
 import re
@@ -36,8 +36,8 @@ from reasoning_fix.providers.rows import (
 
 # The way to a value in a table file: keys and positions, outermost first.
 type Where = tuple[str | int, ...]
-# For each provider, for each of its rules: the rules that it stands for, which are itself or one for each row
-# of the family that it points at.
+# For each provider and each of its rules, the complete rules that it stands for: itself, or one for each row
+# of its family.
 type FilledIn = list[list[list[Rule]]]
 
 
@@ -80,10 +80,10 @@ _WORDS: dict[str, tuple[str, ...]] = {
 
 
 def read(path: Path, switches: frozenset[str], families: Sequence[Rule] = ()) -> File:
-    """Read and check one file, and fill in its rules that point at a family.
+    """Read and check one file, and complete the rules that point at a family.
 
-    `switches` are the names of the off switches of another file, `families` its families, for rules that
-    point at a name which no family of this file has. Raises ProviderTableError.
+    `switches` are the names of another file's off switches, `families` are its families, which count where
+    this file has none of that name. Raises ProviderTableError.
     """
     try:
         raw = path.read_bytes()
@@ -167,7 +167,7 @@ def _named(name: str, families: Sequence[Rule]) -> list[Rule]:
 
 
 def _explain(message: str, document: dict[str, object]) -> tuple[Where, str]:
-    """msgspec's message -> the way to the faulty value, and the reason in words a person can act on."""
+    """msgspec's message -> the way to the wrong value, and a reason that a person can act on."""
     reason, _, at = message.partition(" - at `$")
     where: Where = tuple(
         key if key else int(index) for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", at.removesuffix("`"))
@@ -196,7 +196,7 @@ def _value(document: object, where: Where) -> object:
 def _faults(
     file: _File, rules: FilledIn, switches: frozenset[str], families: Sequence[Rule]
 ) -> Iterator[tuple[Where, str]]:
-    """What types cannot say: patterns, hosts, names, and rows that contradict themselves or their family."""
+    """What types cannot check: patterns, hosts, names, rows that contradict themselves or their family."""
     switches |= {switch.name for switch in file.off}
     for i, switch in enumerate(file.off):
         if not switch.path:
@@ -281,10 +281,10 @@ def _spell(where: Where) -> str:
 
 
 def _line(text: str, where: Where) -> int:
-    """The line of the key that `where` leads to; else of its table's header, or that of a table around it.
+    """The line of the key that `where` leads to; else of its table's header, or of a table around that.
 
-    TOML readers keep no positions, so this counts headers: good for files laid out as the built-in one is,
-    and never further off than the nearest header it can find.
+    TOML parsers keep no positions, so this counts headers. It finds the line in files laid out like the
+    built-in one, and elsewhere at least the nearest header.
     """
     best, depth = 1, 0
     table: Where = ()

@@ -1,9 +1,9 @@
-"""What refusals and answers taught: facts about a host and a model, or a named family, that no table held.
+"""What refusals and answers taught: facts about a host and a model or a family that the table does not have.
 
-A lesson is kept where its repair was answered, and applied to the next request at once. Lessons lie in a
-small file beside the store (memory only, without a path), which every process on it reads again when it
-changes. They hold no text of anybody's and no credential. A lesson expires: providers change their minds.
-Lessons that only a newer version understands stay in the file as they are.
+A lesson is kept once its repair was answered, and applies from the next request on. Lessons are in a small
+file beside the store (without a path, in memory only), and every process that uses the file reads it again
+when it changes. They contain no text from a conversation and no credential. They expire, since providers
+change their minds. Lessons that only a newer version understands stay in the file as they are.
 """
 
 import contextlib
@@ -23,25 +23,25 @@ logger = logging.getLogger(__name__)
 
 KEEP_DAYS = 14
 _DAY = 86400
-# What holds for one conversation is of no use for longer.
+# A lesson about one conversation is of no use for longer.
 _CONVERSATION_DAYS = 1
 _MOST = 1000
-# In place of a placeholder: thinking was turned off for a request, since nothing else helped.
+# In place of a placeholder: thinking was turned off for the request, since nothing else helped.
 TURN_OFF = "off"
 
-# What answers teach: that thinking was on whatever a switch said, and that thoughts have white space at their
-# ends, which clients may trim. And what a refused repair teaches: that it was tried.
+# Answers teach that thinking was on whatever a switch said, and that reasoning begins or ends with white
+# space, which clients may trim. A repair that was refused teaches that it was tried.
 type About = Means | Literal["ignores_switch", "padded", "tried"]
-# These are about one model alone, which a family may share its name with.
+# These are about one model only, which may have the same name as a family.
 _OF_ONE_MODEL = ("ignores_switch", "padded")
-# Of these, several may hold side by side.
+# Several of these may hold at the same time.
 _SIDE_BY_SIDE = ("forbidden", "parameter", "ignores_switch", "tried")
 
 
 class Lesson(msgspec.Struct, frozen=True):
     """What `host` wants on one wire of a model, or of a `family` of models that a rule of the table names.
 
-    `detail` is the placeholder that satisfied it, the field or parameter that it refuses, what helped against
+    `detail` is the placeholder that it accepted, the field or parameter that it refuses, what helped against
     a forced tool, the switch that it ignores, or the repair that was tried and refused as well. What holds
     for one `conversation` only names it by a keyed fingerprint. `learned` is in seconds since the epoch.
     """
@@ -84,19 +84,19 @@ class Lesson(msgspec.Struct, frozen=True):
 
 
 class Lessons:
-    """The lessons of one installation. Reads never raise; what cannot be read is as good as not learned."""
+    """The lessons of one installation. Reading never raises: what cannot be read was not learned."""
 
     def __init__(self, path: Path | None, clock: Callable[[], float] = time.time) -> None:
         self._path = path
         self._clock = clock
         self._seen: tuple[int, int] | None = None
-        # Never changed, only replaced: large requests look here from threads.
+        # Replaced, never changed in place: large requests read it from other threads.
         self._known: dict[tuple[str, ...], Lesson] = {}
         self._foreign: list[msgspec.Raw] = []
         self._told = False
 
     def about(self, host: str, dialect: str, family: str, model: str = "") -> list[Lesson]:
-        """What is known about a model there, by its own name and its family's."""
+        """What is known about a model at a host, by its own name and by its family's."""
         self._refresh()
         if not self._known:
             return []
@@ -115,7 +115,7 @@ class Lessons:
         return sorted((x for x in self._known.values() if self._holds(x)), key=lambda x: x.learned)
 
     def learn(self, lesson: Lesson) -> None:
-        """Keep a lesson; a newer one on the same topic replaces it."""
+        """Keep a lesson; it replaces an older one on the same topic."""
         self._refresh()
         lesson = msgspec.structs.replace(lesson, learned=int(self._clock()))
         others = {topic: known for topic, known in self._known.items() if topic != lesson.topic}
@@ -123,7 +123,7 @@ class Lessons:
         self._write()
 
     def note(self, host: str, dialect: str, model: str, means: About, detail: str = "") -> None:
-        """Keep what an answer taught about a model, if it is not known: this costs little where it is."""
+        """Keep what an answer taught about a model. Costs little if it is known already."""
         if len(model) > LONGEST_MODEL_NAME:
             return
         known = self.about(host, dialect, model, model)
@@ -133,7 +133,7 @@ class Lessons:
             logger.info("learned: %s", lesson.text())
 
     def forget(self, host: str = "") -> int:
-        """Forget the lessons about a host ("": about all); returns how many."""
+        """Forget the lessons about a host ("": about all hosts); returns how many there were."""
         self._refresh()
         gone = [topic for topic, lesson in self._known.items() if host in ("", lesson.host)]
         self._known = {topic: lesson for topic, lesson in self._known.items() if topic not in gone}
@@ -144,7 +144,7 @@ class Lessons:
         return len(gone)
 
     def _holds(self, lesson: Lesson) -> bool:
-        """Not expired. One from the future would never be: a clock was wrong then, or is wrong now."""
+        """Whether it has not expired. One from the future never would: then a clock was wrong."""
         now = self._clock()
         days = _CONVERSATION_DAYS if lesson.conversation else KEEP_DAYS
         return now - days * _DAY <= lesson.learned <= now + _DAY

@@ -1,12 +1,12 @@
-"""Whether a text only stands in for reasoning: a kind of text, of which no list is ever complete.
+"""Tells whether a text only stands in for reasoning. No list of such texts is ever complete.
 
-A tool that lost a thought writes one in its place, each in its own words: `[reasoning unavailable]`, `(prior
-reasoning not preserved)`, `(thinking)`, `…`. What they share: they are short, and they say nothing but that
-there is, or was, a thought. So a text is one where it has no letter or digit at all; or is in brackets and
-made of such words only; or is, without brackets, one of a few phrases of them. A short real thought has a
-word of its own ("Thinking about the file", "No reasoning needed"), so one foreign word decides.
+A tool that lost some reasoning puts a text in its place, and each tool has its own: `[reasoning
+unavailable]`, `(prior reasoning not preserved)`, `(thinking)`, `…`. All of them are short, and say only that
+there is, or was, a thought. So a text is a placeholder if it has no letter or digit; or if it is in brackets
+and made only of such words; or if it is one of a few phrases made of them. Short real reasoning has a word of
+its own ("Thinking about the file", "No reasoning needed"), so a single other word decides.
 
-The words are data (providers.toml, `words`). This file knows no request and no provider.
+The words are data (`words` in providers.toml). This file knows nothing of requests and providers.
 """
 
 import re
@@ -14,16 +14,16 @@ from functools import lru_cache
 
 from reasoning_fix.providers.rows import PlaceholderWords
 
-# Longer texts are thoughts. The longest that was found in public code has 77 characters.
+# Longer texts are reasoning. The longest placeholder found in public code has 77 characters.
 LONGEST = 100
-# No more than this of punctuation alone.
+# The most characters of punctuation alone.
 _LONGEST_MARK = 12
 
 _BRACKETS = {"[": "]", "(": ")", "<": ">", "{": "}", "（": "）", "【": "】", "〈": "〉", "「": "」"}
 _EMPHASIS = " \t\r\n*_`\"'"
 _PIECE = re.compile(r"[0-9a-f]*[0-9][0-9a-f]*|[a-z]+|[^\W_]+")
-# A phrase as the kinds of its words: t a thought, p a part of one, x lost, n not, k kept, e earlier, b is,
-# f a word between, d digits.
+# A phrase, as one letter for the kind of each word: t thought, p part of one, x lost, n not, k kept,
+# e earlier, b is, f a word between, d digits.
 _THOUGHT = "t(?:f?[tp])*"
 _PHRASE = re.compile(
     rf"e?{_THOUGHT}(?:b*x|b*nk|n)f?d*"  # reasoning omitted; previous thinking was not kept
@@ -34,7 +34,7 @@ _PHRASE = re.compile(
 
 
 def says_nothing(text: str, words: PlaceholderWords) -> bool:
-    """Whether this text, neither blank nor longer than `LONGEST`, is made of such words."""
+    """Whether this text is made of such words; it must not be blank or longer than `LONGEST`."""
     bare, is_bracketed = _unwrapped(text)
     kinds = _kinds(bare.lower(), words)
     if not kinds:
@@ -45,12 +45,12 @@ def says_nothing(text: str, words: PlaceholderWords) -> bool:
 
 
 def is_mark(text: str) -> bool:
-    """Whether a text is punctuation alone."""
+    """Whether a text is only punctuation."""
     return len(text) <= _LONGEST_MARK and _PIECE.search(text) is None
 
 
 def _unwrapped(text: str) -> tuple[str, bool]:
-    """The text inside its brackets, and whether there were any."""
+    """The text without its brackets, and whether it had any."""
     bare, is_bracketed = text.strip(_EMPHASIS), False
     while len(bare) > 1 and _BRACKETS.get(bare[0]) == bare.rstrip(".")[-1:]:
         bare, is_bracketed = bare.rstrip(".")[1:-1].strip(_EMPHASIS), True
@@ -58,7 +58,7 @@ def _unwrapped(text: str) -> tuple[str, bool]:
 
 
 def _kinds(text: str, words: PlaceholderWords) -> str | None:
-    """A letter for each word; None if one is foreign: nearly always the first that is looked at."""
+    """A letter for each word; None as soon as a word is not of any kind, which is nearly always the first."""
     known = _known(words)
     kinds = ""
     for found in _PIECE.finditer(text):
@@ -87,7 +87,7 @@ class _Known:
             (words.between, "f"),
         )
         self.kinds = {word: kind for some, kind in lists for word in some}
-        # Scripts that put no spaces between words.
+        # For scripts without spaces between words.
         foreign = sorted((word for word in self.kinds if not word.isascii()), key=len, reverse=True)
         self.one = re.compile("|".join(map(re.escape, foreign)))
         self.joined = re.compile(f"(?:{self.one.pattern})+") if foreign else None

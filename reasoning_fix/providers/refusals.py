@@ -1,10 +1,10 @@
-"""What a refusal means: the texts of providers.toml, looked for wherever a provider or a relay may put them.
+"""What a refusal means: searches it for the texts of providers.toml, wherever a provider or relay puts them.
 
-A refusal may also come with status 200: as the document, or as the first event of a stream.
+A refusal may also come with status 200, as the document or as the first event of a stream.
 
-Providers wrap their refusals: in an envelope, in a body that begins with `data:`, in a string that is JSON
-itself (OpenRouter's `metadata.raw`), with back-quotes or without, under any content type. So every text in
-the body counts. This file knows no flow and no mitmproxy.
+Providers wrap their refusals: in an envelope, in a body that begins with `data:`, in a string that is itself
+JSON (OpenRouter's `metadata.raw`), with or without back-quotes, under any content type. So every text in the
+body counts. This file knows nothing of flows and mitmproxy.
 """
 
 import re
@@ -17,9 +17,9 @@ from reasoning_fix.providers.rows import Means, Refusal
 from reasoning_fix.providers.table import Table
 from reasoning_fix.streams.events import EventReader
 
-# The statuses by which requests are refused for what they say,
+# The statuses with which a request is refused for what it says,
 STATUSES = (400, 404, 413, 422)
-# and those by which gateways pass such a refusal on: https://github.com/continuedev/continue/issues/13260
+# and those with which gateways pass such a refusal on: https://github.com/continuedev/continue/issues/13260
 PASSED_ON = (502, 503, 529)
 LONGEST = 64 * 1024
 _DEPTH = 3
@@ -45,19 +45,19 @@ class _Document(msgspec.Struct):
 
 
 _decode_document = msgspec.json.Decoder(_Document).decode
-# One of these stands in every refusal that comes in place of an answer.
+# Every refusal that comes in place of an answer contains one of these.
 _SIGNS = (b"error", b"base_resp", b'"code"', b"failed")
 
 
 class Recognised(msgspec.Struct, frozen=True):
-    """A refusal that is known; `detail` is the field or the parameter that it names, else empty."""
+    """A known refusal; `detail` is the field or parameter that it names, or empty."""
 
     means: Means
     detail: str = ""
 
 
 def recognise(body: bytes, table: Table) -> Recognised | None:
-    """What a refusal's body means; None for all that is not known."""
+    """What a refusal's body means; None if it is not known."""
     texts = said(body)
     for refusal in table.refusals:
         if found := _pattern(refusal).search(texts):
@@ -66,22 +66,22 @@ def recognise(body: bytes, table: Table) -> Recognised | None:
 
 
 def said(body: bytes) -> str:
-    """All texts of a refusal, however they are wrapped."""
+    """All texts in a refusal, however they are wrapped."""
     return "\n".join(_texts(body[:LONGEST].decode("utf-8", "replace"), _DEPTH))
 
 
 def may_be_in_place_of_answer(begin: bytes) -> bool:
-    """Whether a payload that begins so may turn out to be an error: a scan."""
+    """Whether a payload with this beginning may be an error. Only a scan for a few words."""
     return any(sign in begin for sign in _SIGNS)
 
 
 def decides_nothing(payload: bytes) -> bool:
-    """Whether a payload of a stream is no beginning of an answer yet: Anthropic's pings keep it open."""
+    """Whether this payload of a stream only keeps it open, like Anthropic's pings."""
     return b"ping" in payload[:64] and re.search(rb'"type"\s*:\s*"ping"', payload) is not None
 
 
 def is_in_place_of_answer(payload: bytes) -> bool:
-    """Whether a document, or the first event of a stream, is an error rather than (a part of) an answer."""
+    """Whether a document, or the first event of a stream, is an error and not (part of) an answer."""
     if not may_be_in_place_of_answer(payload):
         return False
     try:
@@ -98,7 +98,7 @@ def is_in_place_of_answer(payload: bytes) -> bool:
 
 
 def in_place_of_answer(body: bytes) -> bytes | None:
-    """The error that a whole body with status 200 is, be it a document or a stream; None if it is not one."""
+    """The error that a body with status 200 is, as a document or as a stream; None if it is an answer."""
     if not may_be_in_place_of_answer(body[:LONGEST]):
         return None
     payloads = [body] if body.lstrip()[:1] == b"{" else EventReader().feed(body[:LONGEST] + b"\n\n")
@@ -112,7 +112,7 @@ def _pattern(refusal: Refusal) -> re.Pattern[str]:
 
 
 def _texts(text: str, depth: int) -> Iterator[str]:
-    """The text itself, every string in it where it is JSON, and the strings in those, `depth` levels down."""
+    """The text itself and, if it is JSON, every string in it and in those strings, down to `depth` levels."""
     yield text
     bare = text.strip().removeprefix("data:").strip()
     if depth and bare[:1] in ("{", "[", '"'):

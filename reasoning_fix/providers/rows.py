@@ -1,6 +1,6 @@
-"""The shape of a provider table file: a struct per kind of row; providers.toml describes the columns.
+"""The shape of a provider table file: a struct for each kind of row; providers.toml describes the columns.
 
-Values only: what they mean is asked in table.py, and whether they make sense in files.py.
+Values only: table.py answers what they mean, files.py checks whether they make sense.
 """
 
 from typing import Literal, get_args
@@ -32,9 +32,9 @@ CHAT_REASONING_FIELDS: tuple[str, ...] = get_args(ReasoningField.__value__)
 
 
 class OffSwitch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A request whose value at `path` (keys, outermost first) is `value` turns thinking off.
+    """A request with `value` at `path` (keys, outermost first) turns thinking off.
 
-    `name` is what endpoints and rules call it; `clears` the parameters that contradict it; with `joins` the
+    `name` is what endpoints and rules call it, `clears` the parameters that contradict it. With `joins`, the
     other keys beside the value stay.
     """
 
@@ -47,10 +47,10 @@ class OffSwitch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A text by which a provider refuses a request, and what it means.
+    """A text with which a provider refuses a request, and what it means.
 
-    `text` is a regular expression, in any case; its group `field` names the reasoning field that is not
-    allowed, `member` a member of its items that is not, its group `parameter` the parameter.
+    `text` is a regular expression, in any case. Its group `field` is the reasoning field that is not allowed,
+    `member` the member of its items that is not, and `parameter` the parameter.
     """
 
     means: Means
@@ -59,7 +59,7 @@ class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What models whose name contains `models` want back; the columns are described in providers.toml."""
+    """What the models whose name matches `models` want back; providers.toml describes the columns."""
 
     name: str = ""
     models: str = ""
@@ -81,11 +81,11 @@ class RuleRow(Rule, frozen=True, forbid_unknown_fields=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Paths (a regular expression for the whole path, without query) that speak one dialect.
+    """Paths (a regular expression for the whole path, without the query) that speak one dialect.
 
-    `off` names the switch that turns thinking off there, unless a rule names another one; `also_off` names
-    other switches that are heeded there. `split` is the parameter that asks for reasoning apart from the
-    content; `forbidden`: reasoning of all models is refused.
+    `off` is the switch that turns thinking off there, unless a rule names another; `also_off` are other
+    switches that work there. `split` is the parameter that asks for reasoning apart from the content. If
+    `forbidden`, reasoning of any model is refused.
     """
 
     path: str = ".*/chat/completions"
@@ -98,14 +98,14 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProviderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One provider as a file names it; `bases` are the paths of its SDKs' base URLs, the usual one first."""
+    """A provider as a file has it; `bases` are the paths of its base URLs for SDKs, the usual one first."""
 
     name: str
     hosts: tuple[str, ...]
     title: str = ""
     snapshot_hosts: tuple[str, ...] = ()
     endpoint: tuple[Endpoint, ...] = (
-        # A server of one's own: a chat template knows these, https://github.com/vllm-project/vllm/issues/54744
+        # A server of your own: chat templates know these, https://github.com/vllm-project/vllm/issues/54744
         Endpoint(also_off=("template_enable_thinking", "template_thinking", "enable_thinking")),
         Endpoint(".*/v1/messages", "messages", also_off=("thinking",)),
         Endpoint(".*/responses", "responses", also_off=("effort",)),
@@ -122,7 +122,7 @@ class ProviderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PlaceholderWords(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=True):
-    """Words, lower case, of which placeholders of other tools are made; see placeholders.py."""
+    """Words, in lower case, that other tools make their placeholders of; see placeholders.py."""
 
     thoughts: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
@@ -135,7 +135,7 @@ class PlaceholderWords(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fie
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A whole file. `stand_in` is the placeholder with words; {turn} in it differs from turn to turn."""
+    """A whole file. `stand_in` is the placeholder made of words; {turn} in it differs from turn to turn."""
 
     placeholders: tuple[str, ...] = ()
     words: PlaceholderWords = PlaceholderWords()

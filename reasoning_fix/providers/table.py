@@ -1,8 +1,8 @@
 """The provider table: which hosts are ours, which paths are chat requests, what each model wants back.
 
-Strategy: facts are rows of `providers.toml` (and of the user's own file, same format), read and checked by
-files.py; this file answers questions. Host lookups are O(1) for exact hosts and O(labels) for
-wildcards; rules are remembered per provider and model. It knows no request, no mitmproxy and no store.
+The facts are rows of `providers.toml`, and of the user's own file in the same format. files.py reads and
+checks them, this file answers questions about them. Looking up a host is O(1), or O(labels) for wildcards;
+rules are cached by provider and model. It knows nothing of requests, mitmproxy and the store.
 """
 
 import re
@@ -31,7 +31,7 @@ from reasoning_fix.providers.rows import (
 )
 
 BUILT_IN = Path(__file__).with_name("providers.toml")
-# A model's name comes from the request body; what is longer is no name, and is not worth remembering.
+# A model's name comes from the request body; anything longer is not a name, and is not worth caching.
 LONGEST_MODEL_NAME = 200
 # In a placeholder this stands for a few hexadecimal digits that differ from turn to turn.
 TURN = "{turn}"
@@ -43,8 +43,8 @@ NEUTRAL = Rule(name="unknown")
 class Provider(msgspec.Struct, frozen=True, eq=False):
     """One provider and its hosts; `rules` are its own rules followed by the families.
 
-    A `maker` serves its own models, which may all see each other's reasoning; on other hosts a model sees
-    only that of its own family.
+    A `maker` serves its own models, which may see each other's reasoning; on other hosts a model sees only
+    its own family's.
     """
 
     name: str
@@ -67,16 +67,16 @@ class Provider(msgspec.Struct, frozen=True, eq=False):
         return any(pattern in self.snapshot_hosts for pattern in _patterns(host))
 
     def rule(self, model: str, dialect: Dialect = "chat_completions") -> Rule:
-        """The rule for this model; a neutral one (`never`, nothing forbidden) when no row knows it."""
+        """The rule for this model; NEUTRAL (nothing required, nothing forbidden) if there is none."""
         return _rule(self, model, dialect) if len(model) <= LONGEST_MODEL_NAME else NEUTRAL
 
     def rule_at(self, endpoint: Endpoint, model: str) -> Rule:
-        """The rule for this model at this endpoint, which may refuse what the model takes elsewhere."""
+        """The rule for this model at this endpoint, which may refuse what is accepted elsewhere."""
         rule = self.rule(model, endpoint.dialect)
         return _forbidding(rule) if endpoint.forbidden else rule
 
     def family(self, model: str) -> str:
-        """What a model belongs to: a maker's are all one; elsewhere by the rule that knows it or its name."""
+        """The model's family: one for all models of a maker; elsewhere by its rule, or else by its name."""
         if self.maker:
             return self.name
         known = self.rule(model).name.partition("-")[0]
@@ -101,9 +101,9 @@ def _forbidding(rule: Rule) -> Rule:
 
 
 class Table(msgspec.Struct, frozen=True, eq=False):
-    """All providers. `by_host` holds exact hosts and wildcards ("*.example.com") side by side.
+    """All providers. `by_host` has exact hosts and wildcards ("*.example.com") side by side.
 
-    No placeholder is longer than `longest` characters.
+    No placeholder has more than `longest` characters.
     """
 
     placeholders: frozenset[str]
@@ -116,9 +116,9 @@ class Table(msgspec.Struct, frozen=True, eq=False):
     user_rules: frozenset[Rule] = frozenset()
 
     def provider(self, host: str) -> Provider | None:
-        """The provider of a host, exact rows before wildcards, longer wildcards before shorter ones.
+        """The provider of a host, exact names before wildcards, longer wildcards before shorter ones.
 
-        Case, a trailing dot and a port do not matter. None: not ours, leave the connection alone.
+        Case, a trailing dot and a port do not matter. None: not ours, so leave the connection alone.
         """
         for pattern in _patterns(host):
             if (found := self.by_host.get(pattern)) is not None:
@@ -136,14 +136,14 @@ class Table(msgspec.Struct, frozen=True, eq=False):
         return None
 
     def off_switch(self, endpoint: Endpoint, rule: Rule) -> OffSwitch | None:
-        """How thinking is turned off for this request; None if it cannot be, or nobody knows how."""
+        """How to turn thinking off for this request; None if it cannot be, or if nobody knows how."""
         name = endpoint.off if rule.off is None else rule.off
         return next((switch for switch in self.off_switches if name and switch.name == name), None)
 
     def heeded(self, endpoint: Endpoint, rule: Rule) -> tuple[OffSwitch, ...]:
-        """The switches that turn thinking off for this request, as far as is known: none where none does.
+        """The switches that are known to turn thinking off for this request; none if none does.
 
-        A switch without a name is a person's own, and is heeded everywhere.
+        A switch without a name is the user's own, and works everywhere.
         """
         if rule.off == "":
             return ()
@@ -151,9 +151,9 @@ class Table(msgspec.Struct, frozen=True, eq=False):
         return tuple(switch for switch in self.off_switches if switch.name in names)
 
     def is_placeholder(self, text: str) -> bool:
-        """Whether this text only stands in for reasoning: blank, a known placeholder, or one of the kind.
+        """Whether this text only stands in for reasoning: blank, a known placeholder, or a text like those.
 
-        Costs a comparison of lengths for nearly every real thought; white space aside, none is shorter.
+        For nearly all real reasoning this costs one comparison of lengths, since that is longer.
         """
         if len(text) > self.longest:
             return text.isspace()
@@ -161,9 +161,9 @@ class Table(msgspec.Struct, frozen=True, eq=False):
         return is_mark(text) or _is_of_words(self, text)
 
     def is_echo(self, text: str) -> bool:
-        """Whether a thought of a model's is a placeholder that it read in its history.
+        """Whether a model's reasoning only repeats a placeholder from its history.
 
-        Punctuation alone may be all that it thought.
+        Punctuation alone is not one: it may be all that the model thought.
         """
         return len(text) <= self.longest and bool(text.strip()) and _is_of_words(self, text.strip())
 
@@ -198,8 +198,8 @@ def load_table(user_file: Path | None = None) -> Table:
     """The built-in table, and the user's on top of it.
 
     A user's provider replaces a built-in one of the same name and takes the hosts it names from any other;
-    a user's families are asked before the built-in ones, also for built-in providers without a rule that
-    matches. Raises ProviderTableError.
+    a user's families are asked before the built-in ones, also for models that a built-in provider has no
+    rule for. Raises ProviderTableError.
     """
     files = [read(BUILT_IN, frozenset())]
     if user_file is not None:
@@ -264,7 +264,7 @@ def _provider(row: ProviderRow, families: tuple[Rule, ...]) -> Provider:
 
 
 def _patterns(host: str) -> Iterator[str]:
-    """The rows that may name this host, most specific first: itself, then a wildcard per parent domain."""
+    """The names a row may have for this host, exact first, then a wildcard for each parent domain."""
     host = host.strip()
     if host.startswith("["):  # [::1]:8000
         host = host[1:].partition("]")[0]
