@@ -23,7 +23,7 @@ from reasoning_fix.dialects.wire import NotChatError
 from reasoning_fix.engine import tap as tap_room
 from reasoning_fix.engine.engine import Engine
 from reasoning_fix.engine.originals import undone
-from reasoning_fix.providers import files, refusals
+from reasoning_fix.providers import refusals
 from reasoning_fix.providers.files import ProviderTableError
 from reasoning_fix.providers.lessons import Lessons
 from reasoning_fix.providers.table import load_table
@@ -320,9 +320,7 @@ def _file(name: str, data: bytes) -> Path:
 def provider_table(data: bytes) -> None:
     """Any file is a table, or is refused with its own error, which names a line of the file."""
     path = _file("providers.toml", data)
-    built_in = load_table()
     try:
-        files.read(path, frozenset(switch.name for switch in built_in.off_switches))
         load_table(path)
     except ProviderTableError as error:
         assert 1 <= error.line <= data.count(b"\n") + data.count(b"\r") + 1, error
