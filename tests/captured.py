@@ -17,7 +17,7 @@ from mitmproxy.io import FlowWriter
 
 from reasoning_fix.captures import flow_files, replaying
 from reasoning_fix.captures.replaying import Played, Replay
-from reasoning_fix.engine.explaining import Explanation
+from reasoning_fix.engine.explaining import Explanation, explain
 from reasoning_fix.engine.restoring import Restored
 from reasoning_fix.providers.table import Table, load_table
 from reasoning_fix.proxy import metadata
@@ -57,7 +57,7 @@ class Match(msgspec.Struct):
 
 def write(path: Path, flows: Sequence[flow.Flow]) -> Path:
     with path.open("wb") as file:
-        writer = FlowWriter(file)  # type: ignore[no-untyped-call]
+        writer = FlowWriter(file)
         for one in flows:
             writer.add(one)
     return path
@@ -130,7 +130,6 @@ def scenarios(*modules: ModuleType, left_out: Sequence[str] = ()) -> Iterator[An
 def play(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> tuple[Replay, list[Match]]:
     """Replay a capture; each chat request beside what would be sent and what the simulator got."""
     sent: dict[int, bytes | None] = {}
-    explain = replaying.explain
 
     def watched(body: bytes, *given: Any, **options: Any) -> tuple[Explanation, Restored | None]:
         told, restored = explain(body, *given, **options)

@@ -104,7 +104,7 @@ def _responses() -> World:
     content = [{"type": "reasoning_text", "text": THOUGHT}]
     thinking = {"id": "rs_1", "type": "reasoning", "summary": [], "content": content}
     text = [{"type": "output_text", "text": "Let me look.", "annotations": []}]
-    said = [
+    said: list[Message] = [
         {"id": "msg_1", "type": "message", "role": "assistant", "content": text},
         {"id": "fc_1", "type": "function_call", "call_id": ID, "name": "f", "arguments": '{"city":"Paris"}'},
     ]

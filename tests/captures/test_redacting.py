@@ -290,7 +290,7 @@ class Chatter:
         made.request.timestamp_start = made.request.timestamp_end = self.time
         if answer is not None:
             self.number += 1
-            speaks = DIALECTS[dialect]  # type: ignore[index]
+            speaks = DIALECTS[dialect]
             said = speaks.render(provider, body, answer, Settings(), self.number)
             kind = "text/event-stream" if body.get("stream") else "application/json"
             made.response = http.Response.make(200, b"".join(said.chunks), {"content-type": kind})

@@ -162,7 +162,7 @@ def test_answers_that_are_missing_or_broken(
 
 
 def copies(flows: list[flow.Flow]) -> list[http.HTTPFlow]:
-    return [one.copy() for one in flows if isinstance(one, http.HTTPFlow)]  # type: ignore[no-untyped-call]
+    return [one.copy() for one in flows if isinstance(one, http.HTTPFlow)]
 
 
 def undo(one: http.HTTPFlow) -> None:

@@ -778,7 +778,7 @@ def test_who_is_asked_for_the_owner_of_a_port(
         calls.append(command)
         return Done(1, "", "")
 
-    monkeypatch.setattr(doctor.plan, "run", run)
+    monkeypatch.setattr("reasoning_fix.machine.plan.run", run)
     assert doctor._owners(8080) == []
     assert Path(calls[0][0]).name == asked
 

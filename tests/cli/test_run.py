@@ -90,7 +90,7 @@ def running():
     print("values: " + json.dumps({name: str(getattr(ctx.options, name)) for name in NAMES
         if name in ctx.options}), flush=True)
 """
-HAS_TIMEOUT = "tcp_timeout" in Options()  # type: ignore[no-untyped-call]
+HAS_TIMEOUT = "tcp_timeout" in Options()
 with_timeout = pytest.mark.skipif(not HAS_TIMEOUT, reason="mitmproxy has tcp_timeout since 12.2.1")
 
 

@@ -57,7 +57,7 @@ def thinker() -> Callable[[Asked], Answer]:
         # M2 thinks whatever it is told: https://platform.minimax.io/docs/api-reference/text-openai-api
         thinks = asked.thinking or "M2" in asked.model
         parts: list[Part] = [Thought(f"Thought number {next(numbers)}.")] if thinks else []
-        last = (asked.body.get("messages") or asked.body.get("input"))[-1]
+        last = (asked.body.get("messages") or asked.body["input"])[-1]
         asks = last.get("role") == "user" and isinstance(last["content"], str)
         if asked.body.get("tools") and asks and "get_weather" in last["content"]:
             parts.append(Call(f"call_00_{next(numbers):016x}", "get_weather", '{"city":"Oslo"}'))
@@ -497,7 +497,7 @@ def test_a_rate_limit_is_waited_for(auditor: Auditor, monkeypatch: pytest.Monkey
     waited: list[float] = []
     monkeypatch.setattr("reasoning_fix.diagnosis.audit.asking.time.sleep", waited.append)
     monkeypatch.setattr(
-        Asker.__init__, "__kwdefaults__", Asker.__init__.__kwdefaults__ | {"sleep": waited.append}
+        Asker.__init__, "__kwdefaults__", dict(Asker.__init__.__kwdefaults__ or {}) | {"sleep": waited.append}
     )
     limited = [("content-type", "application/json"), ("retry-after", "7")]
     auditor.simulator.answer_raw(429, limited, [envelope("Slow down")])
@@ -509,7 +509,9 @@ def test_a_rate_limit_is_waited_for(auditor: Auditor, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("after", ["1", "86400", ""])
 def test_a_rate_limit_that_lasts(auditor: Auditor, monkeypatch: pytest.MonkeyPatch, after: str) -> None:
     monkeypatch.setattr(
-        Asker.__init__, "__kwdefaults__", Asker.__init__.__kwdefaults__ | {"sleep": lambda seconds: None}
+        Asker.__init__,
+        "__kwdefaults__",
+        dict(Asker.__init__.__kwdefaults__ or {}) | {"sleep": lambda seconds: None},
     )
     limited = [("content-type", "application/json"), ("retry-after", after)]
     for _ in range(3):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reasoning_fix.dialects import message_answers, messages
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.turns import Call, Other, Turn
-from reasoning_fix.dialects.wire import Answered, AnswerError, NotChatError
+from reasoning_fix.dialects.wire import Answered, AnswerError, NotChatError, Request
 from reasoning_fix.engine.matching.verdicts import Content
 from reasoning_fix.providers.table import load_table
 from tests import SAMPLES
@@ -131,13 +131,13 @@ def edited(history: list[Message], index: int, content: object) -> list[Message]
 # ---- Reading a history -------------------------------------------------------------------------------------
 
 
-def read(*history: object, **parameters: object) -> messages.Request:
+def read(*history: object, **parameters: object) -> Request:
     return messages.read_request(json.dumps({"messages": history} | parameters).encode())
 
 
 REMINDER = text("<system-reminder>\nToday is Tuesday.\n</system-reminder>")
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
-MARK = {"cache_control": {"type": "ephemeral"}}
+MARK: dict[str, Any] = {"cache_control": {"type": "ephemeral"}}
 SEARCH = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}}
 FOUND = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": [{"url": "u", "n": 1.0}]}
 

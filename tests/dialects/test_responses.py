@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reasoning_fix.dialects import response_answers, responses
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.turns import Call, Other, Turn
-from reasoning_fix.dialects.wire import Answered, AnswerError, KeptByServer, NotChatError
+from reasoning_fix.dialects.wire import Answered, AnswerError, KeptByServer, NotChatError, Request
 from reasoning_fix.engine.matching.verdicts import Content
 from reasoning_fix.providers.table import load_table
 from tests import SAMPLES
@@ -117,7 +117,7 @@ def shape(items: Sequence[Item]) -> str:
 # ---- Reading a history -------------------------------------------------------------------------------------
 
 
-def read(given: object, **parameters: object) -> responses.Request:
+def read(given: object, **parameters: object) -> Request:
     return responses.read_request(json.dumps({"input": given} | parameters).encode())
 
 
@@ -234,7 +234,7 @@ def test_what_is_no_responses_request(body: bytes) -> None:
         {"input": [{"id": "msg_1"}, user("x")]},
     ],
 )
-def test_what_the_server_keeps_is_left_alone(more: dict[str, object]) -> None:
+def test_what_the_server_keeps_is_left_alone(more: dict[str, Any]) -> None:
     with pytest.raises(KeptByServer):
         scene_at().restore([user("go"), says("Fine."), user("y")], **more)
 
@@ -242,7 +242,7 @@ def test_what_the_server_keeps_is_left_alone(more: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     "more", [{"previous_response_id": None}, {"conversation": None}, {"previous_response_id": ""}]
 )
-def test_what_only_names_a_conversation_is_read(more: dict[str, object]) -> None:
+def test_what_only_names_a_conversation_is_read(more: dict[str, Any]) -> None:
     assert scene_at().restore([user("go"), says("Fine."), user("y")], **more).is_changed
 
 
@@ -438,7 +438,7 @@ def test_a_relay_that_leaves_reasoning_out_of_its_last_event() -> None:
 
 def test_done_items_that_lack_what_their_deltas_said() -> None:
     events = streamed(R1, says("x"), calls())
-    bare = {
+    bare: dict[str, Any] = {
         "type": "reasoning",
         "id": "rs_1",
         "summary": [],

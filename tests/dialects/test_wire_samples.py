@@ -4,7 +4,9 @@ import gzip
 import itertools
 import json
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import brotli
 import msgspec
@@ -118,14 +120,15 @@ def test_spellings_of_a_stream_record_the_same(change: object) -> None:
 
 def compressed(coding: str, body: bytes) -> bytes:
     raw = zlib.compressobj(wbits=-15)
-    return {
+    compress: dict[str, Callable[[], Any]] = {
         "gzip": lambda: gzip.compress(body),
         "deflate": lambda: zlib.compress(body),
         "raw deflate": lambda: raw.compress(body) + raw.flush(),
         "br": lambda: brotli.compress(body),
         "zstd": lambda: zstandard.compress(body),
         "gzip, br": lambda: brotli.compress(gzip.compress(body)),
-    }[coding]()
+    }
+    return bytes(compress[coding]())
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "raw deflate", "br", "zstd", "gzip, br"])

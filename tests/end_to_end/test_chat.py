@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
-import brotli  # type: ignore[import-untyped]
+import brotli
 import openai
 import pytest
 import zstandard

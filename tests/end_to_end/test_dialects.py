@@ -363,7 +363,7 @@ PLAIN = [
     {"role": "assistant", "content": "Hi."},
     {"role": "user", "content": "x"},
 ]
-CALLED = [
+CALLED: list[dict[str, Any]] = [
     {"role": "user", "content": "go"},
     {
         "role": "assistant",

@@ -4,10 +4,11 @@ import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
-from mitmproxy import http
+from mitmproxy import flow, http
 from mitmproxy.test import taddons, tflow, tutils
 
 from reasoning_fix import cli
@@ -24,7 +25,7 @@ from tests.provider.simulator import Simulator
 class Told(Scene):
     """A scene that says why."""
 
-    def explain(self, messages: list[Message], key: str = "sk-one", **parameters: object) -> Explanation:
+    def explain(self, messages: list[Message], key: str = "sk-one", **parameters: Any) -> Explanation:
         body = self.body(messages, **parameters)
         caller = self.caller(key)
         told, restored = explain(body, caller, self.knowledge)
@@ -32,7 +33,7 @@ class Told(Scene):
         assert restored is not None and restored.sent == sent.body
         return told
 
-    def only(self, messages: list[Message], **parameters: object) -> Explained:
+    def only(self, messages: list[Message], **parameters: Any) -> Explained:
         (found,) = self.explain(messages, **parameters).turns
         return found
 
@@ -254,7 +255,7 @@ class Running:
     def __init__(self, context: taddons.context, addon: Interceptor) -> None:
         self.context, self.addon = context, addon
 
-    def ask(self, messages: list[Message], **more: object) -> http.HTTPFlow:
+    def ask(self, messages: list[Message], **more: Any) -> http.HTTPFlow:
         made = tflow.tflow(
             req=tutils.treq(host="api.deepseek.com", path=b"/chat/completions", method=b"POST")
         )
@@ -271,7 +272,7 @@ class Running:
         self.addon.responseheaders(made)
         asyncio.run(self.addon.response(made))
 
-    def explain(self, made: http.HTTPFlow, *more: str) -> list[str]:
+    def explain(self, made: flow.Flow, *more: str) -> list[str]:
         return list(self.addon.explain([made], *[one == "true" for one in more]))
 
 

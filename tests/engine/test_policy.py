@@ -14,7 +14,7 @@ from tests.conversations import Scene, call, reasoning, tool, turn, user
 HISTORY = [user("go"), turn("", [call("c1")]), tool("c1", "sunny"), turn("It is sunny."), user("more")]
 
 
-def sent(scene: Scene, messages: list[dict[str, Any]] = HISTORY, **parameters: object) -> dict[str, Any]:
+def sent(scene: Scene, messages: list[dict[str, Any]] = HISTORY, **parameters: Any) -> dict[str, Any]:
     """The whole request as the provider gets it; nothing where it is what the client sent."""
     exchange = scene.restore(messages, **parameters)
     return dict(json.loads(exchange.body)) if exchange.is_changed else {}
@@ -49,7 +49,7 @@ def sent(scene: Scene, messages: list[dict[str, Any]] = HISTORY, **parameters: o
     ],
 )
 def test_disable_thinking(
-    host: str, model: str, parameters: dict[str, object], switched: dict[str, object]
+    host: str, model: str, parameters: dict[str, Any], switched: dict[str, object]
 ) -> None:
     scene = Scene(host, model)
     scene.mode = "disable-thinking"
@@ -69,7 +69,7 @@ def test_where_thinking_cannot_be_turned_off_it_is_filled(host: str, model: str)
 
 
 def test_a_model_that_always_thinks_is_filled_whatever_the_request_says() -> None:
-    off = {"thinking": {"type": "disabled"}}
+    off: dict[str, Any] = {"thinking": {"type": "disabled"}}
     assert reasoning(sent(Scene("api.moonshot.ai", "kimi-k2.7-code"), **off)["messages"]) == [" ", " "]
     assert sent(Scene("api.moonshot.ai", "kimi-k2.6"), **off) == {}
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from reasoning_fix.engine import prefix_cache, restoring
 from reasoning_fix.engine.exchange import Exchange
+from reasoning_fix.engine.history import read_history
 from reasoning_fix.engine.knowledge import Cache
 from reasoning_fix.engine.prefix_cache import PrefixCache
 from reasoning_fix.providers.lessons import Lesson
@@ -279,7 +280,7 @@ class Client:
         if self.mark and messages:
             # Clients move this mark along with every request.
             messages[-1]["cache_control"] = {"type": "ephemeral"}
-        body = {"model": self.model, member: messages, "tools": TOOLS if self.tools else []}
+        body: dict[str, Any] = {"model": self.model, member: messages, "tools": TOOLS if self.tools else []}
         if self.temperature:
             body["temperature"] = 0.5
         if not self.thinking:
@@ -324,7 +325,8 @@ class Client:
             case "again":
                 # The same request once more, and another answer.
                 asked = len(history)
-                self.ask(*given, cut=False, keeps=False)
+                text, calls, thought = given
+                self.ask(text, calls, thought, cut=False, keeps=False)
                 del self.history[asked:]
             case "said again" if at and history[at][0] == "turn":
                 # The answer that a turn was comes once more, of another thought.
@@ -448,7 +450,7 @@ def test_an_answer_whose_place_could_not_be_found_is_not_recorded(monkeypatch: p
 def read_of(client: Client, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many messages of the next request are read, with the memory."""
     counts: list[int] = []
-    whole = restoring.read_history
+    whole = read_history
 
     def counted(messages: list[Any], *more: Any) -> Any:
         counts.append(len(messages))
@@ -541,7 +543,8 @@ def test_a_call_that_another_turn_makes_too_ends_what_was_known_by_it() -> None:
     first = client.history[1]
     client.histories.append([("user", "Something else altogether")])
     client.current = 1
-    client.ask(*first[1:3], "another thought", False, False)
+    _, text, calls, *_ = first
+    client.ask(text, calls, "another thought", False, False)
     client.current = 0
     client.send()
 
@@ -722,7 +725,7 @@ def _nothing(scene: Scene) -> None:
     ],
 )
 def test_what_is_remembered_holds_in_the_same_circumstances_only(
-    host: str, model: str, change: Callable[[Scene], None], parameters: dict[str, object]
+    host: str, model: str, change: Callable[[Scene], None], parameters: dict[str, Any]
 ) -> None:
     """The same bytes of a history may be treated otherwise."""
     scene = Scene(host, model)

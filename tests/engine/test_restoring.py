@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from reasoning_fix.dialects.chat_completions import NotChatError
 from reasoning_fix.dialects.splice import SpliceError
+from reasoning_fix.dialects.wire import NotChatError
 from tests.conversations import TOOLS, Message, Scene, call, reasoning, tool, turn, user
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from reasoning_fix.dialects import DIALECTS
+from reasoning_fix.engine.exchange import Exchange
 from reasoning_fix.engine.matching.verdicts import Content
-from reasoning_fix.engine.recording import Recorder
 from reasoning_fix.streams.events import EventReader
 from tests import SAMPLES
 from tests.conversations import Scene, user
@@ -29,7 +29,7 @@ EVERY_STREAM = pytest.mark.parametrize(
 type Said = list[tuple[Content, bool]]
 
 
-def begin(dialect: str, name: str = "") -> tuple[Scene, Recorder]:
+def begin(dialect: str, name: str = "") -> tuple[Scene, Exchange]:
     scene = Scene(path=PATHS[dialect])
     exchange = scene.restore([user("go")])
     exchange.recorder.snapshots = "cumulative" in name

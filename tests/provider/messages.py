@@ -15,7 +15,9 @@ from tests.provider.providers import Family, Provider
 from tests.provider.settings import Settings
 from tests.provider.turns import (
     Answer,
+    Call,
     Event,
+    Part,
     Piece,
     Rendered,
     Sent,
@@ -89,7 +91,7 @@ def render(provider: Provider, body: Event, answer: Answer, settings: Settings, 
     figures = _usage(answer, family)
     if not body.get("stream"):
         return Rendered(pieces, [dump(message | {"content": blocks, **stop, "usage": figures})])
-    begun = {
+    begun: Event = {
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
@@ -106,7 +108,7 @@ def render(provider: Provider, body: Event, answer: Answer, settings: Settings, 
     return Rendered(pieces, [sse(event, event["type"]) for event in events])
 
 
-def _block(part: object, family: Family, message_id: str) -> Event:
+def _block(part: Part, family: Family, message_id: str) -> Event:
     if isinstance(part, Thought):
         if part.redacted:
             return {"type": "redacted_thinking", "data": part.redacted}
@@ -122,7 +124,7 @@ def _block(part: object, family: Family, message_id: str) -> Event:
     return {"type": "tool_use", "id": part.id, "name": part.name, "input": json.loads(part.arguments)}
 
 
-def _block_events(index: int, part: object, block: Event, ping: bool) -> Iterator[Event]:
+def _block_events(index: int, part: Part, block: Event, ping: bool) -> Iterator[Event]:
     """One block, from its empty beginning to its end."""
 
     def delta(kind: str, key: str, value: str) -> Event:
@@ -139,7 +141,7 @@ def _block_events(index: int, part: object, block: Event, ping: bool) -> Iterato
             yield delta("signature_delta", "signature", block["signature"])
     elif block["type"] == "text":
         yield from (delta("text_delta", "text", one) for one in tokens(block["text"]))
-    elif block["type"] == "tool_use":
+    elif isinstance(part, Call):
         yield from (delta("input_json_delta", "partial_json", half) for half in halves(part.arguments))
     yield {"type": "content_block_stop", "index": index}
 

@@ -220,9 +220,12 @@ class Simulator:
             return await self._send_raw(request, asked, writer)
         if (no := refused(asked)) is not None:
             return await self._send_raw(request, plain(no.status, no.body, no.content_type), writer)
-        if not script and self.improvise is None:
+        if script:
+            answer = script.popleft()
+        elif self.improvise is not None:
+            answer = self.improvise(asked)
+        else:
             return await self._send_raw(request, plain(599, b"no answer is scripted"), writer)
-        answer = script.popleft() if script else self.improvise(asked)
         if isinstance(answer, RawAnswer):
             return await self._send_raw(request, answer, writer)
         return await self._say(request, asked, answer, writer)
@@ -237,9 +240,9 @@ class Simulator:
             body = request.json
         except (ValueError, EOFError, OSError, RecursionError):
             return _broken(NO_JSON)
-        speaks = DIALECTS[dialect] if dialect is not None else None
-        if speaks is None or not isinstance(body, dict) or not speaks.fits(body):
+        if dialect is None or not isinstance(body, dict) or not DIALECTS[dialect].fits(body):
             return _broken(NO_JSON)
+        speaks = DIALECTS[dialect]
         kept: list[Event] = []
         if (previous := body.get("previous_response_id")) is not None:
             if previous not in self._kept:

@@ -103,6 +103,7 @@ def test_dropped_reasoning_is_refused_in_the_providers_words(
     somebody.ask()
     with pytest.raises((openai.BadRequestError, anthropic.BadRequestError)) as refused:
         somebody.ask()
+    assert isinstance(refused.value, openai.BadRequestError | anthropic.BadRequestError)
     assert refused.value.response.text == body
     assert provider.requests[-1].verdicts == ["missing"]
     assert provider.statuses("Weather?") == [200, 400]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reasoning_fix.engine.policy import TURN_OFF, Preferences
-from reasoning_fix.providers.lessons import KEEP_DAYS, Lesson, Lessons
+from reasoning_fix.engine.policy import Preferences
+from reasoning_fix.providers.lessons import KEEP_DAYS, TURN_OFF, Lesson, Lessons
 from tests.conversations import Scene, call, reasoning, tool, turn, user
 
 HOST = "llm.example"

@@ -18,7 +18,7 @@ MISSING = Recognised("missing")
 FORBIDDEN = Recognised("forbidden", "reasoning_content")
 ALWAYS = Recognised("always_thinks")
 TOO_LONG = Recognised("too_long")
-SAMPLES = {
+MEANINGS = {
     "cerebras-error-forbidden.400.json": FORBIDDEN,
     "deepseek-chat-error-old.400.json": MISSING,
     "deepseek-chat-error-toolchoice.400.json": Recognised("tool_choice"),
@@ -83,10 +83,10 @@ SAMPLES = {
 
 
 def test_every_sample_is_in_the_table() -> None:
-    assert {path.name for path in ERRORS.iterdir()} == set(SAMPLES)
+    assert {path.name for path in ERRORS.iterdir()} == set(MEANINGS)
 
 
-@pytest.mark.parametrize(("name", "meaning"), SAMPLES.items())
+@pytest.mark.parametrize(("name", "meaning"), MEANINGS.items())
 def test_samples(name: str, meaning: Recognised | None) -> None:
     assert recognise((ERRORS / name).read_bytes(), TABLE) == meaning
 

@@ -46,8 +46,9 @@ class Door:
         flow = tflow.tflow(req=tutils.treq(host=host, port=443, scheme=b"https", path=path.encode()))
         flow.request.method = "POST"
         flow.request.headers = http.Headers(
-            host=host, authorization=f"Bearer {key}", content_type="application/json", **headers
+            host=host, authorization=f"Bearer {key}", content_type="application/json"
         )
+        flow.request.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
         flow.request.raw_content = body
         return flow
 
@@ -339,7 +340,9 @@ def test_a_damaged_secret_leaves_turns_in_memory(
 
 def test_an_agent_of_a_conversation_is_a_conversation_of_its_own() -> None:
     named = {"x-session-id": "one", "x-claude-code-agent-id": "two"}
-    both = callers.session(http.Headers(**{name.replace("-", "_"): value for name, value in named.items()}))
+    headers = http.Headers()
+    headers.update(named)
+    both = callers.session(headers)
     alone = callers.session(http.Headers(x_session_id="one"))
     assert alone == "one" and both != alone and "two" in both
     # An agent that names no conversation is no evidence for one.

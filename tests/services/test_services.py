@@ -332,7 +332,7 @@ def test_a_step_that_fails_stops_the_rest(tmp_path: Path) -> None:
         done.append(argv)
         return Done(1, "", "it is raining")
 
-    planned = [
+    planned: list[Step] = [
         Write(tmp_path / "a" / "b", b"x"),
         Command(("first",), may_fail=True),
         Command(("second", "two words")),

@@ -352,8 +352,9 @@ def found_thoughts(store: SqliteStore | MemoryStore, turns: int = 120) -> int:
         found = store.at(MINE.id, [mark(f"place {number}")])
         found += store.by_key(MINE.id, [mark(f"key {number}")])
         for kind, name in (("contexts", "context"), ("turns", "turn"), ("ids", "id")):
-            keys = {"contexts": (), "turns": (), "ids": ()} | {kind: [mark(f"{name} {number}")]}
-            found += store.related(MINE.id, **keys)  # type: ignore[arg-type]
+            keys: dict[str, list[bytes]] = {"contexts": [], "turns": [], "ids": []}
+            keys[kind].append(mark(f"{name} {number}"))
+            found += store.related(MINE.id, **keys)
         for one in found:
             try:
                 assert MINE.open(one.sealed, one.key) == thought(number)
@@ -377,7 +378,8 @@ def test_flipped_bits_give_no_wrong_thought_and_no_fault(
         shutil.copy(sound, path)
         flip(path, random.Random(seed), count)
         store = open_store(path)
-        assert found_thoughts(store) <= 600  # type: ignore[arg-type]
+        assert isinstance(store, SqliteStore | MemoryStore)
+        assert found_thoughts(store) <= 600
         store.put(MINE.id, [record("new", sealed=MINE.seal(b"new", mark("new")))])
         if not store.by_key(MINE.id, [mark("new")]):
             # Written beside damage that only the search for it met.
@@ -404,11 +406,12 @@ def test_bits_flipped_in_use(tmp_path: Path, seeds: range) -> None:
         path.parent.mkdir(mode=0o700)
         shutil.copy(sound, path)
         store = open_store(path)
-        assert found_thoughts(store) == 600  # type: ignore[arg-type]
+        assert isinstance(store, SqliteStore)
+        assert found_thoughts(store) == 600
         flip(path, random.Random(seed), 50)
-        with store._link.lock:  # type: ignore[union-attr]
-            store._link.connection.execute("PRAGMA shrink_memory").fetchall()  # type: ignore[union-attr]
-        assert found_thoughts(store) <= 600  # type: ignore[arg-type]
+        with store._link.lock:
+            store._link.connection.execute("PRAGMA shrink_memory").fetchall()
+        assert found_thoughts(store) <= 600
         store.put(MINE.id, [record("new", sealed=MINE.seal(b"new", mark("new")))])
         assert names(store.by_key(MINE.id, [mark("new")])) == ["new"]
         store.close()

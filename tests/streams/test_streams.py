@@ -43,7 +43,8 @@ def each_byte(body: bytes) -> list[bytes]:
 def interpreted(body: bytes) -> list[bytes]:
     """The standard's own steps, one byte at a time: the reader is compared with this."""
     body = body.removeprefix(BOM)
-    lines, line, at = [], b"", 0
+    lines: list[bytes] = []
+    line, at = b"", 0
     while at < len(body):
         if body[at : at + 2] == b"\r\n":
             lines, line, at = [*lines, line], b"", at + 2

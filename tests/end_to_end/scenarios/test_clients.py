@@ -4,6 +4,7 @@ Where the rules put words in at once, a switch that the provider does not listen
 """
 
 import json
+from typing import Any
 
 from tests.laboratory import Lab, either_way
 from tests.mitmdump import client, messages_client
@@ -41,7 +42,9 @@ def test_openai_chat(lab: Lab, streamed: bool) -> None:
     turn = CHAT.wire.said(call(thought=None), kept=False)
     messages = [*CHAT.wire.user(USER), *turn, *CHAT.wire.result(turn[0]["tool_calls"][0]["id"])]
     tools = [{"type": "function", "function": {"name": "read_file", "parameters": TOOL}}]
-    answer = api.chat.completions.create(model=CHAT.model, messages=messages, tools=tools, stream=streamed)
+    # Bodies are written by hand here, as programs without types do.
+    asked: dict[str, Any] = {"model": CHAT.model, "messages": messages, "tools": tools, "stream": streamed}
+    answer: Any = api.chat.completions.create(**asked)
     if streamed:
         text = "".join(chunk.choices[0].delta.content or "" for chunk in answer)
     else:
@@ -56,13 +59,14 @@ def test_anthropic_messages(lab: Lab, streamed: bool) -> None:
     api = messages_client(lab.proxy, MESSAGES.host, "sk-lab-anthropic", "https://api.deepseek.com/anthropic")
     turn = MESSAGES.wire.said(call(thought=None))
     result = MESSAGES.wire.result(turn[0]["content"][0]["id"])
-    asked = {
+    asked: dict[str, Any] = {
         "model": MESSAGES.model,
         "max_tokens": 900,
         "messages": [*MESSAGES.wire.user(USER), *turn, *result],
         "tools": [{"name": "read_file", "input_schema": TOOL}],
         "thinking": {"type": "disabled"},
     }
+    message: Any
     if streamed:
         with api.messages.stream(**asked) as stream:
             message = stream.get_final_message()
@@ -78,12 +82,13 @@ def test_openai_responses(lab: Lab, streamed: bool) -> None:
     api = client(lab.proxy, RESPONSES.host, "sk-lab-responses", "https://api.deepseek.com/v1")
     turn = call(thought=None)
     wire = RESPONSES.wire
-    asked = {
+    asked: dict[str, Any] = {
         "model": RESPONSES.model,
         "input": [*wire.user(USER), *wire.said(turn), *wire.result(turn.call)],
         "tools": [{"type": "function", "name": "read_file", "parameters": TOOL}],
         "reasoning": {"effort": "none"},
     }
+    done: Any
     if streamed:
         done = [event for event in api.responses.create(**asked, stream=True)][-1].response
     else:

@@ -1,7 +1,7 @@
 """What a provider refuses for one model is learned for that model: no other is sent anything else for it."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -157,7 +157,8 @@ def test_what_a_known_family_was_refused_changes_nothing_for_models_of_none(lab:
 
 
 def test_what_was_learned_holds_for_its_model_alone_after_a_restart(lab: Lab) -> None:
-    cases = [case.values for case in CASES if case.values[1].host in ("openrouter.ai", "opencode.ai")]
+    found = cast(list[tuple[Lesson, Place]], [case.values for case in CASES])
+    cases = [case for case in found if case[1].host in ("openrouter.ai", "opencode.ai")]
     lab.behaves(*(lesson.rule(place) for lesson, place in cases))
     cases = [(lesson, place) for lesson, place in cases if lesson.rule is Demands]
     for lesson, place in cases:

@@ -210,7 +210,7 @@ def test_an_error_in_the_midst_of_a_stream_passes(lab: Lab, place: Place) -> Non
     first = b"".join(place.wire.answer(call(), True, place.field)[:-2])
     for events in _first_events(place, MISSING).values():
         broken = _stream(first + events, False)
-        lab.behaves(Refuses(lambda asked, broken=broken: True, broken))
+        lab.behaves(Refuses(lambda asked: True, broken))
         talk = lab.talk(place, True)
         seen = talk.send()
         assert (seen.status, seen.body) == (200, broken.body)

@@ -252,8 +252,8 @@ def test_each_turn_says_what_became_of_its_reasoning(
             thought = {"type": "thinking", "thinking": "thought"}
             turn = [{"role": "assistant", "content": [thought, {"type": "text", "text": "hi"}]}]
         case _:
-            thought = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "thought"}]}
-            turn = [thought, {"type": "message", "role": "assistant", "content": "hi"}]
+            item = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "thought"}]}
+            turn = [item, {"type": "message", "role": "assistant", "content": "hi"}]
     history = "input" if dialect == "responses" else "messages"
     asked = {"role": "user", "content": "hello"}
     body = {history: [asked, *turn, asked]}
