@@ -9,7 +9,7 @@ import msgspec
 
 from reasoning_fix.engine.caller import Caller
 from reasoning_fix.engine.exchange import Exchange
-from reasoning_fix.engine.knowledge import Cache, Knowledge
+from reasoning_fix.engine.knowledge import Knowledge
 from reasoning_fix.engine.matching.verdicts import Content
 from reasoning_fix.engine.policy import Preferences
 from reasoning_fix.engine.prefix_cache import PrefixCache
@@ -60,7 +60,7 @@ class Scene:
         self.mode = "auto"
         self.preferences = Preferences()
         self.lessons = Lessons(None)
-        self.memory: Cache | None = PrefixCache()
+        self.memory: PrefixCache | None = PrefixCache()
         self.defers = False
         self.accepts = True
 
@@ -94,7 +94,7 @@ class Scene:
             found = self.table.endpoint(provider, "POST", self.path)
             assert found is not None, f"{self.host} has no endpoint {self.path}"
             endpoint = found
-        return Caller(self.installation.scope(key), provider, endpoint, self.host, session)
+        return Caller.of(self.installation.scope(key), provider, endpoint, self.host, session)
 
     def use_table(self, path: Path) -> None:
         """A user's own file on top of the built-in table."""
@@ -125,14 +125,14 @@ class Scene:
     def reply(self, exchange: Exchange, blocks: Sequence[Message]) -> None:
         """Let the provider answer a messages request with these content blocks."""
         recorder = exchange.recorder
-        folder = recorder.dialect.folder(recorder.snapshots)
+        folder = recorder.caller.dialect.folder(recorder.caller.snapshots)
         body = {"type": "message", "role": "assistant", "content": list(blocks), "stop_reason": "end_turn"}
         for one in folder.feed(json.dumps(body).encode()):
             recorder.record(one)
 
     def answer(self, exchange: Exchange, *answers: Message, finish: str | None = "stop") -> None:
         recorder = exchange.recorder
-        folder = recorder.dialect.folder(recorder.snapshots)
+        folder = recorder.caller.dialect.folder(recorder.caller.snapshots)
         choices = [{"index": i, "message": a, "finish_reason": finish} for i, a in enumerate(answers)]
         for one in folder.feed(json.dumps({"choices": choices}).encode()) + folder.end(complete=False):
             recorder.record(one)

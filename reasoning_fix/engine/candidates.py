@@ -15,15 +15,15 @@ _open = msgspec.msgpack.Decoder(Content).decode
 class ScopedLookup:
     """The records of one scope that this provider issued: another one's are as good as not recorded.
 
-    So are those of other families on a host that serves many, since its models are different companies'.
+    So are those of models of another `family` on a host that serves many: they are different companies'.
     """
 
-    def __init__(self, store: Store, caller: Caller, model: str) -> None:
+    def __init__(self, store: Store, caller: Caller, model: str, family: str) -> None:
         self._store = store
         self._scope = caller.scope
         self._issuer = caller.issuer
         self._provider = caller.provider
-        self._family = caller.provider.family(model)
+        self._family = family
         self._families: dict[str, bool] = {model: True}
         self._opened: dict[bytes, Content | None] = {}
 

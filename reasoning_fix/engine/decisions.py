@@ -11,7 +11,7 @@ from reasoning_fix.dialects.turns import Turn
 from reasoning_fix.dialects.wire import Change, Request
 from reasoning_fix.engine.caller import Caller
 from reasoning_fix.engine.candidates import ScopedLookup
-from reasoning_fix.engine.history import Fingerprints, Slot
+from reasoning_fix.engine.history import Slot
 from reasoning_fix.engine.knowledge import Knowledge
 from reasoning_fix.engine.matching.verdicts import Verdict
 from reasoning_fix.engine.policy import NOTHING, Policy, filled_in
@@ -32,9 +32,9 @@ class Treatment:
         knowledge: Knowledge,
         policy: Policy,
         lookup: ScopedLookup,
-        fingerprints: Fingerprints,
+        report: Report,
     ) -> None:
-        self.report = Report()
+        self.report = report
         self.status = "absent"
         self.lacking = False
         self._request = request
@@ -44,7 +44,7 @@ class Treatment:
         self._policy = policy
         self._preferences = knowledge.preferences
         self._lookup = lookup
-        self._fingerprints = fingerprints
+        self._fingerprints = caller.fingerprints
         self._fields = [name for name in dialect.fields(caller.provider) if name not in policy.forbidden]
         # Members that the items of a field must not have, whoever sends them.
         self._refused: dict[str, set[str]] = {}

@@ -61,7 +61,7 @@ class Engine:
         endpoint = self.knowledge.table.endpoint(provider, method, path) if provider is not None else None
         if provider is None or endpoint is None:
             return None
-        return Caller(self.installation.scope(credential), provider, endpoint, host, session)
+        return Caller.of(self.installation.scope(credential), provider, endpoint, host, session)
 
     def change(self, *, table: Table | None = None, preferences: Preferences | None = None) -> None:
         """Go on with another table, or other preferences. Exchanges that have begun keep those they had."""

@@ -7,6 +7,7 @@ parameters of a request, which all share.
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -14,7 +15,7 @@ from reasoning_fix.dialects.splice import set_members
 from reasoning_fix.dialects.wire import parameter
 from reasoning_fix.providers.lessons import TURN_OFF, Lesson
 from reasoning_fix.providers.rows import Endpoint, OffSwitch, Required, Rule
-from reasoning_fix.providers.table import TURN, Table
+from reasoning_fix.providers.table import LONGEST_MODEL_NAME, NEUTRAL, TURN, Provider, Table
 
 AUTO = "auto"
 DISABLE = "disable-thinking"
@@ -80,8 +81,9 @@ class Policy(msgspec.Struct):
         return not self.strict and not any(text in self.refuses for text in texts)
 
 
+@lru_cache(maxsize=256)  # a conversation has the same one in each of its requests
 def policy(
-    table: Table, endpoint: Endpoint, rule: Rule, preferences: Preferences, lessons: Sequence[Lesson]
+    table: Table, endpoint: Endpoint, rule: Rule, preferences: Preferences, lessons: tuple[Lesson, ...]
 ) -> Policy:
     """The rule of a model, as lessons amend it. What the person set themselves is not amended."""
     found = Policy(
@@ -134,6 +136,77 @@ def filled_in(text: str, mark: bytes) -> str:
     return text.replace(TURN, mark[:4].hex())
 
 
+class Model(msgspec.Struct, frozen=True):
+    """What the table says about a model at an endpoint.
+
+    `learns_as` is the name that lessons know it by: its family's if the table has one, else its own.
+    `family` are the models that may see each other's reasoning.
+    """
+
+    rule: Rule
+    learns_as: str
+    family: str
+
+
+def model_at(provider: Provider, endpoint: Endpoint, name: str) -> Model:
+    """The model of this name. Longer names than LONGEST_MODEL_NAME are no models, and not kept in memory."""
+    found = _model_at if len(name) <= LONGEST_MODEL_NAME else _model_at.__wrapped__
+    return found(provider, endpoint, name)
+
+
+@lru_cache(maxsize=1024)  # bounded: model names come from outside
+def _model_at(provider: Provider, endpoint: Endpoint, name: str) -> Model:
+    rule = provider.rule_at(endpoint, name)
+    is_known = provider.rule(name, endpoint.dialect) is not NEUTRAL
+    return Model(rule, (rule.name if is_known else "") or name, provider.family(name))
+
+
+class Stance(msgspec.Struct, frozen=True):
+    """How thinking stands in one request, by its parameters.
+
+    `switch` is the one by which the client turns it off; `turn_off`: it is to be turned off here. `settings`
+    are other members to set at the body's top, `ignored`: it has a switch that its model was seen to ignore.
+    """
+
+    switch: OffSwitch | None = None
+    turn_off: bool = False
+    settings: Settings = {}
+    ignored: bool = False
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the provider will not think."""
+        return self.turn_off or self.switch is not None
+
+
+def stance(
+    found: Policy,
+    table: Table,
+    endpoint: Endpoint,
+    preferences: Preferences,
+    model: str,
+    parameters: Mapping[str, msgspec.Raw],
+    lessons: Sequence[Lesson],
+) -> Stance:
+    """How thinking stands in a request to this model, with these parameters."""
+    switch = off_by(found, parameters)
+    ignores = bool(lessons) and _ignored(table, lessons, parameters)
+    if is_to_be_off(preferences, model) and found.off is not None:
+        return Stance(switch, turn_off=True, ignored=ignores)
+    if switch is not None:
+        return Stance(switch, ignored=ignores)
+    settings: Settings = {name: None for name in found.dropped if name in parameters}
+    if preferences.split and endpoint.split and parameter(parameters, (endpoint.split,)) is None:
+        settings[endpoint.split] = b"true"
+    turn_off = found.must_turn_off
+    if found.refuses_forced_tools and forces_a_tool(parameters):
+        if found.off is not None:
+            turn_off = True
+        else:
+            settings["tool_choice"] = None
+    return Stance(None, turn_off and found.off is not None, settings, ignores)
+
+
 def off_by(found: Policy, parameters: Mapping[str, msgspec.Raw]) -> OffSwitch | None:
     """The switch by which a request turns thinking off itself; None where thinking is on.
 
@@ -141,13 +214,12 @@ def off_by(found: Policy, parameters: Mapping[str, msgspec.Raw]) -> OffSwitch | 
     thinks turn nothing off.
     """
     for switch in found.heeded:
-        if parameter(parameters, switch.path) == switch.value:
+        if switch.path[0] in parameters and parameter(parameters, switch.path) == switch.value:
             return switch
     return None
 
 
-def ignored(table: Table, lessons: Sequence[Lesson], parameters: Mapping[str, msgspec.Raw]) -> bool:
-    """Whether a request has a switch that its model was seen to ignore."""
+def _ignored(table: Table, lessons: Sequence[Lesson], parameters: Mapping[str, msgspec.Raw]) -> bool:
     names = {lesson.detail for lesson in lessons if lesson.means == "ignores_switch"}
     return bool(names) and any(
         parameter(parameters, switch.path) == switch.value
@@ -178,11 +250,6 @@ def turned_off(switch: OffSwitch, parameters: Mapping[str, msgspec.Raw]) -> Sett
     if parameter(parameters, switch.path) != switch.value:
         settings[top] = value
     return settings
-
-
-def conflicts(found: Policy, parameters: Mapping[str, msgspec.Raw]) -> Settings:
-    """Parameters that this host refuses beside thinking, as refusals taught."""
-    return {name: None for name in found.dropped if name in parameters}
 
 
 def forces_a_tool(parameters: Mapping[str, msgspec.Raw]) -> bool:

@@ -17,12 +17,13 @@ Bounded in conversations and bytes; the oldest goes first. It knows no wire form
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from reasoning_fix.engine.matching.verdicts import Last
+from reasoning_fix.engine.matching.verdicts import NOTHING_BEFORE, Last
 from reasoning_fix.engine.policy import Policy
+from reasoning_fix.engine.report import Report, Treated
 from reasoning_fix.providers.rows import Endpoint
 from reasoning_fix.providers.table import Provider, Table
 from reasoning_fix.store import Record
@@ -52,60 +53,71 @@ class Circumstances(msgspec.Struct, frozen=True):
     treated: bool
 
 
-class Turned[Treated](msgspec.Struct, frozen=True, gc=False):
+class Known(msgspec.Struct, frozen=True, gc=False):
+    """What became of a turn, and what its change took the place of (None: it was not changed)."""
+
+    treated: Treated
+    was: Mapping[str, bytes | None] | None
+
+
+class Turned(msgspec.Struct, frozen=True, gc=False):
     """A settled turn: its record's key, its place, its calls where they told it, and what was done to it."""
 
     key: bytes
     place: bytes
     calls: tuple[tuple[bytes, bytes], ...]
-    treated: Treated
+    known: Known | None
 
 
-class Point[Report](msgspec.Struct, frozen=True):
+class Point(msgspec.Struct, frozen=True):
     """A point in a history up to which all turns are settled, and what matters of what stands before it.
 
     So many `messages` as read and `turns`; so many bytes of the array as `received` and as `sent`, which
     were `changed` or not. `said` is what was said since the last turn (`weight`: by the last message),
-    `systems` the texts of system messages, `odd` what is odd about messages, `report` what was done so far;
-    the rest is about the last turn.
+    `systems` the texts of system messages, `odd` what is odd about messages, `report` what was done so far,
+    `last` the last turn. Without any of it, it is the point at which a history begins.
     """
 
-    messages: int
-    turns: int
-    received: int
-    sent: int
-    changed: bool
-    said: tuple[bytes, ...]
-    weight: int
-    systems: tuple[str, ...]
-    odd: tuple[str, ...]
-    report: Report
-    context: bytes = b""
-    turn: bytes = b""
-    record: Record | None = None
-    evidence: str = ""
+    messages: int = 0
+    turns: int = 0
+    received: int = 0
+    sent: int = 0
+    changed: bool = False
+    said: tuple[bytes, ...] = ()
+    weight: int = 0
+    systems: tuple[str, ...] = ()
+    odd: tuple[str, ...] = ()
+    report: Report = msgspec.field(default_factory=Report)
+    last: Last = NOTHING_BEFORE
 
 
-class Start[Report, Treated](msgspec.Struct):
-    """Where a request may begin: at a point of a remembered conversation."""
+class Start(msgspec.Struct, frozen=True):
+    """Where the pass over a request begins: at a point of a remembered conversation, or at its beginning.
 
-    point: Point[Report]
-    last: Last | None
-    treated: list[Treated]
-    sent: memoryview
-    conversation: "_Remembered[Report, Treated]"
+    `turns` are the settled ones before it, `sent` is what goes in the place of what stands before it, and
+    `last` the last turn with what it has used.
+    """
+
+    point: Point = Point()
+    last: Last = NOTHING_BEFORE
+    turns: Sequence[Turned] = ()
+    sent: memoryview | bytes = b""
+    conversation: "_Remembered | None" = None
 
 
-class _Remembered[Report, Treated]:
+BEGINNING = Start()
+
+
+class _Remembered:
     """One conversation: the array in `body` from `begin` on, and in `sent` from there as well."""
 
     def __init__(self, circumstances: Circumstances) -> None:
         self.circumstances = circumstances
         self.body = self.sent = b""
         self.begin = 0
-        self.points: list[Point[Report]] = []
+        self.points: list[Point] = []
         self.first = 0, b""
-        self.turns: list[Turned[Treated]] = []
+        self.turns: list[Turned] = []
         # The number of the turn that a record went to, or that has a place or a call.
         self.keys: dict[bytes, int] = {}
         self.places: dict[bytes, int] = {}
@@ -127,7 +139,7 @@ class _Remembered[Report, Treated]:
         sent = 0 if self.sent is self.body else len(self.sent)
         return len(self.body) + sent + _TURN_BYTES * len(self.turns)
 
-    def add(self, turns: Sequence[Turned[Treated]]) -> None:
+    def add(self, turns: Sequence[Turned]) -> None:
         for turn in turns:
             number = len(self.turns)
             self.turns.append(turn)
@@ -147,9 +159,9 @@ class _Remembered[Report, Treated]:
         del self.turns[turns:]
         self.points = [point for point in self.points if point.turns <= turns]
 
-    def copy(self, turns: int) -> "_Remembered[Report, Treated]":
+    def copy(self, turns: int) -> "_Remembered":
         """The first so many turns, as a conversation of its own."""
-        other: _Remembered[Report, Treated] = _Remembered(self.circumstances)
+        other = _Remembered(self.circumstances)
         other.add(self.turns[:turns])
         other.points = [point for point in self.points if point.turns <= turns]
         return other
@@ -160,14 +172,14 @@ class _Remembered[Report, Treated]:
             self.points = self.points[:-_NEAR_POINTS:2] + self.points[-_NEAR_POINTS:]
 
 
-class PrefixCache[Report, Treated]:
+class PrefixCache:
     """The latest conversations, at most so many and of so many bytes."""
 
     def __init__(self, conversations: int = 32, max_bytes: int = 64 * 1024 * 1024) -> None:
         self._most = conversations
         self._max_bytes = max_bytes
         # The one that was used last is the last one.
-        self._all: list[_Remembered[Report, Treated]] = []
+        self._all: list[_Remembered] = []
         self._version: object = None
         self._recorded = 0
         # Requests may be restored in threads, answers are recorded on the event loop.
@@ -192,12 +204,10 @@ class PrefixCache[Report, Treated]:
                 self._all.clear()
             return self._version, self._recorded
 
-    def start(
-        self, circumstances: Circumstances, body: bytes, begin: int, end: int
-    ) -> Start[Report, Treated] | None:
+    def start(self, circumstances: Circumstances, body: bytes, begin: int, end: int) -> Start:
         """The farthest point of a remembered conversation that the array body[begin:end] goes on from."""
         with self._lock:
-            best: tuple[_Remembered[Report, Treated], Point[Report]] | None = None
+            best: tuple[_Remembered, Point] | None = None
             for one in reversed(self._all):
                 # Where the first point does not fit, none after it does.
                 if not one.may_begin(body, begin) or one.circumstances != circumstances:
@@ -209,7 +219,7 @@ class PrefixCache[Report, Treated]:
                         best = one, point
                         break
             if best is None:
-                return None
+                return BEGINNING
             self._all.remove(best[0])
             self._all.append(best[0])
             return _start(*best)
@@ -217,13 +227,13 @@ class PrefixCache[Report, Treated]:
     def keep(
         self,
         moment: object,
-        start: Start[Report, Treated] | None,
+        start: Start,
         circumstances: Circumstances,
         body: bytes,
         sent: bytes,
         begin: int,
-        turns: Sequence[Turned[Treated]],
-        points: Sequence[Point[Report]],
+        turns: Sequence[Turned],
+        points: Sequence[Point],
     ) -> None:
         """Remember a request: its turns after `start` and the points among and behind them, in order.
 
@@ -233,8 +243,8 @@ class PrefixCache[Report, Treated]:
         with self._lock:
             if not points or moment != (self._version, self._recorded):
                 return
-            if start is None:
-                one: _Remembered[Report, Treated] = _Remembered(circumstances)
+            if start.conversation is None:
+                one = _Remembered(circumstances)
             else:
                 one = start.conversation
                 if one not in self._all:
@@ -278,9 +288,7 @@ class PrefixCache[Report, Treated]:
             self._all.clear()
 
 
-def _goes_on[Report, Treated](
-    one: _Remembered[Report, Treated], point: Point[Report], body: bytes, begin: int, end: int
-) -> bool:
+def _goes_on(one: _Remembered, point: Point, body: bytes, begin: int, end: int) -> bool:
     """Whether the array begins with what stands before the point; one pass over these bytes at most."""
     at = begin + point.received
     if at > end:
@@ -294,19 +302,9 @@ def _goes_on[Report, Treated](
     )
 
 
-def _start[Report, Treated](
-    one: _Remembered[Report, Treated], point: Point[Report]
-) -> Start[Report, Treated]:
-    turns = point.turns
-    last = None
-    if point.record is not None:
-        keys = one.keys
-        used: Callable[[bytes], bool] = lambda key: keys.get(key, turns) < turns  # noqa: E731
-        last = Last(point.context, point.turn, point.record, point.evidence, used)
-    return Start(
-        point=point,
-        last=last,
-        treated=[turn.treated for turn in one.turns[:turns]],
-        sent=memoryview(one.sent)[one.begin : one.begin + point.sent],
-        conversation=one,
-    )
+def _start(one: _Remembered, point: Point) -> Start:
+    keys, turns = one.keys, point.turns
+    used: Callable[[bytes], bool] = lambda key: keys.get(key, turns) < turns  # noqa: E731
+    sent = memoryview(one.sent)[one.begin : one.begin + point.sent]
+    last = NOTHING_BEFORE if point.last.record is None else msgspec.structs.replace(point.last, used=used)
+    return Start(point, last, one.turns[:turns], sent, one)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from reasoning_fix.dialects.turns import Turn
-from reasoning_fix.dialects.wire import Answered, AnswerError, Dialect, NotChatError
+from reasoning_fix.dialects.wire import Answered, AnswerError, NotChatError
 from reasoning_fix.engine.caller import Caller
 from reasoning_fix.engine.history import NONE, Fingerprints, Slot, slot
 from reasoning_fix.engine.knowledge import Knowledge
@@ -93,7 +93,7 @@ class Recorder(msgspec.Struct):
     The place is known once the `rest` is done, if there is one. `brought` are turns that the client itself
     sent complete. They go on record with the first turn of the answer: a request that the provider refuses
     must teach nothing, its credential may be forged. `off` names the switch by which the request turns
-    thinking off, else it is ""; `snapshots`: fragments of the answer may repeat all that came before.
+    thinking off, else it is "".
 
     What came of it, once it is answered: `recorded` and `learned` turns, when the last one was recorded
     (`answered`, milliseconds since the epoch), and the tokens it cost.
@@ -101,12 +101,9 @@ class Recorder(msgspec.Struct):
 
     caller: Caller
     knowledge: Knowledge
-    dialect: Dialect
-    fingerprints: Fingerprints
     model: str
     asked: int
     off: str = ""
-    snapshots: bool = False
     conversation: Conversation = Conversation()
     context: bytes = NONE
     before: bytes = NONE
@@ -150,7 +147,7 @@ class Recorder(msgspec.Struct):
         if not (answer.complete or fields or answer.turn.text or answer.turn.calls):
             return
         turn = Turn(self.lead + answer.turn.text, answer.turn.calls)
-        said = slot(turn, 0, (), 0, self.fingerprints)
+        said = slot(turn, 0, (), 0, self.caller.fingerprints)
         said.before = self.before
         answer = Answered(turn, fields, answer.complete)
         try:
@@ -171,10 +168,9 @@ class Recorder(msgspec.Struct):
 
     def _teach(self, answer: Answered) -> None:
         """What a thought says besides: that thinking is on here whatever a switch says; how it is spelled."""
-        thoughts = [
-            text for name, value in answer.fields.items() for text in self.dialect.texts(name, value) or ()
-        ]
-        about = (self.caller.host, self.dialect.NAME, self.model)
+        texts, name = self.caller.dialect.texts, self.caller.dialect.NAME
+        thoughts = [text for field, value in answer.fields.items() for text in texts(field, value) or ()]
+        about = (self.caller.host, name, self.model)
         if self.off and (any(map(str.strip, thoughts)) or "</think>" in answer.turn.text):
             self.knowledge.lessons.note(*about, "ignores_switch", self.off)
         if any(text != text.strip() for text in thoughts if text.strip()):
@@ -182,7 +178,7 @@ class Recorder(msgspec.Struct):
 
     def _is_echo(self, name: str, value: bytes) -> bool:
         """A placeholder that carries words (blank ones are values of their own)."""
-        texts = self.dialect.texts(name, value) or ()
+        texts = self.caller.dialect.texts(name, value) or ()
         said = [text for text in texts if text.strip()]
         return bool(said) and all(map(self.knowledge.table.is_echo, said))
 
@@ -208,11 +204,11 @@ def make_record(
         key=key,
         issuer=recorder.caller.issuer,
         model=recorder.model,
-        place=recorder.fingerprints.place(context, said.turn),
+        place=recorder.caller.fingerprints.place(context, said.turn),
         context=context,
         turn=said.turn,
         before=said.before,
-        thought=thought_of(recorder.fingerprints, answer.fields, whole),
+        thought=thought_of(recorder.caller.fingerprints, answer.fields, whole),
         system=recorder.conversation.system,
         session=recorder.conversation.session,
         parent=parent,

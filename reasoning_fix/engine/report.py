@@ -60,21 +60,18 @@ class Report(msgspec.Struct):
     before: Before | None = None
     odd: Counter[str] = msgspec.field(default_factory=Counter)
 
+    def go_on(self, so_far: "Report") -> None:
+        """Count on from what was counted of turns there, in place of what was counted here."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(so_far, name))
+        self.evidence, self.client = Counter(so_far.evidence), Counter(so_far.client)
+        self.turns = []
+
     def copy(self) -> "Report":
         """What was counted of turns so far, and nothing else; it stays as it is when more is done."""
-        return Report(
-            wanted=self.wanted,
-            restored=self.restored,
-            evidence=Counter(self.evidence),
-            filled=self.filled,
-            moved=self.moved,
-            pieces=self.pieces,
-            gave_way=self.gave_way,
-            stripped=self.stripped,
-            left_out=self.left_out,
-            demanded=self.demanded,
-            client=Counter(self.client),
-        )
+        other = Report()
+        other.go_on(self)
+        return other
 
     def text(self) -> str:
         """One line for a person: `restored 3 of 3 turns: 2 by context, 1 by tool-call id`."""
@@ -99,6 +96,20 @@ class Report(msgspec.Struct):
         odd = [f"{_messages(count)} {what}" for what, count in sorted(self.odd.items())]
         said = [*(parts or [f"restored 0 of {self.wanted} turns"]), *odd, *self.remarks]
         return "; ".join(said)
+
+
+# What is counted of turns, by names of a report.
+_COUNTS = (
+    "wanted",
+    "restored",
+    "filled",
+    "moved",
+    "pieces",
+    "gave_way",
+    "stripped",
+    "left_out",
+    "demanded",
+)
 
 
 def _pieces(count: int) -> str:

@@ -35,7 +35,7 @@ class Tap:
 
     def __init__(
         self,
-        exchange: Recorder,
+        recorder: Recorder,
         content_encoding: str,
         streamed: bool,
         length: int | None,
@@ -50,8 +50,10 @@ class Tap:
         self._late: list[bytes] = []
         self._begin = b""
         self._is_coded = content_encoding.strip().lower() not in ("", "identity")
-        self._recorder = exchange
-        self._folder = exchange.dialect.folder(exchange.snapshots)
+        self._recorder = recorder
+        dialect = recorder.caller.dialect
+        self._folder = dialect.folder(recorder.caller.snapshots)
+        self._may_end = dialect.may_end
         self._events = EventReader() if streamed else None
         self._body: list[bytes] = []
         self._body_size = 0
@@ -76,12 +78,7 @@ class Tap:
             return self._before_answer(chunk)
         try:
             ends = self._may_hold and chunk.endswith(_EVENT_ENDS)
-            if (
-                ends
-                and self._is_whole
-                and len(chunk) <= _HELD_AT_MOST
-                and not self._recorder.dialect.may_end(chunk)
-            ):
+            if ends and self._is_whole and len(chunk) <= _HELD_AT_MOST and not self._may_end(chunk):
                 self._held.append(chunk)
                 if len(self._held) == _HELD_CHUNKS:
                     self._read_held()

@@ -68,7 +68,7 @@ def caller(flow: http.HTTPFlow, to: Route, installation: Installation) -> Caller
     """Who sends this request, with the scope of the credential that it carries."""
     named = session(flow.request.headers)
     scope = installation.scope(credential(flow, to.provider, named))
-    return Caller(scope, to.provider, to.endpoint, to.host, named)
+    return Caller.of(scope, to.provider, to.endpoint, to.host, named)
 
 
 def session(headers: http.Headers) -> str:

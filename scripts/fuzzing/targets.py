@@ -142,7 +142,7 @@ def _recorded(
 ) -> list[tuple[object, bool]]:
     world = worlds()[name]
     exchange = world.exchange()
-    exchange.recorder.snapshots = snapshots
+    exchange.recorder.caller = msgspec.structs.replace(exchange.caller, snapshots=snapshots)
     store = world.scene.store
     assert isinstance(store, MemoryStore)
     known = {record.key for _, record in store.take()}

@@ -27,7 +27,7 @@ class World:
         self.scene = scene
         self.caller = scene.caller()
         exchange = scene.restore(first)
-        folder = exchange.recorder.dialect.folder(exchange.recorder.snapshots)
+        folder = exchange.caller.dialect.folder(exchange.caller.snapshots)
         for one in folder.feed(json.dumps(answer).encode()):
             exchange.recorder.record(one)
         assert isinstance(scene.store, MemoryStore)

@@ -414,7 +414,7 @@ def test_a_sample_goes_back_as_it_came() -> None:
 def test_the_turn_is_on_record_before_the_stream_ends() -> None:
     scene = scene_at()
     exchange = scene.restore([user("go")])
-    folder = exchange.recorder.dialect.folder(False)
+    folder = exchange.caller.dialect.folder(False)
     *events, last = streamed(think("R"), text("x"))
     assert last == event("message_stop")
     assert [len(folder.feed(payload)) for payload in events][-1] == 1

@@ -32,7 +32,7 @@ type Said = tuple[Content, bool]
 def exchange(name: str) -> tuple[Scene, Exchange]:
     scene = Scene()
     exchange = scene.restore([user("go")])
-    exchange.recorder.snapshots = "cumulative" in name
+    exchange.recorder.caller = msgspec.structs.replace(exchange.caller, snapshots="cumulative" in name)
     return scene, exchange
 
 

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reasoning_fix.engine import prefix_cache, restoring
+from reasoning_fix.engine import one_pass, prefix_cache
 from reasoning_fix.engine.exchange import Exchange
 from reasoning_fix.engine.history import read_history
-from reasoning_fix.engine.knowledge import Cache
 from reasoning_fix.engine.prefix_cache import PrefixCache
 from reasoning_fix.providers.lessons import Lesson
 from reasoning_fix.providers.rows import Means
@@ -141,7 +140,7 @@ class World:
         return self.scene.restore((), key=key, session=session, body=body)
 
     def reply(self, restored: Exchange, payload: bytes) -> None:
-        folder = restored.recorder.dialect.folder(False)
+        folder = restored.caller.dialect.folder(False)
         for one in folder.feed(payload) + folder.end(complete=False):
             restored.recorder.record(one)
 
@@ -439,7 +438,7 @@ def test_an_answer_whose_place_could_not_be_found_is_not_recorded(monkeypatch: p
     scene = Scene()
     scene.defers = True
     restored = scene.restore([user("hello there")])
-    monkeypatch.setattr(restoring, "match", None)
+    monkeypatch.setattr(one_pass, "match", None)
     scene.answer(restored, turn("Hi!", reasoning_content="A"))
     assert scene.records() == []
 
@@ -456,9 +455,9 @@ def read_of(client: Client, monkeypatch: pytest.MonkeyPatch) -> int:
         counts.append(len(messages))
         return whole(messages, *more)
 
-    monkeypatch.setattr(restoring, "read_history", counted)
+    monkeypatch.setattr(one_pass, "read_history", counted)
     client.send()
-    monkeypatch.setattr(restoring, "read_history", whole)
+    monkeypatch.setattr(one_pass, "read_history", whole)
     return counts[0] if len(counts) == len(client.worlds) else -1
 
 
@@ -562,9 +561,9 @@ class Busy(MemoryStore):
         return found
 
 
-def busy() -> tuple[Scene, Busy, Cache, list[Message]]:
+def busy() -> tuple[Scene, Busy, PrefixCache, list[Message]]:
     """A scene that remembers one conversation at most, and one that is not remembered yet."""
-    scene, store, memory = Scene(), Busy(), PrefixCache[Any, Any](conversations=1)
+    scene, store, memory = Scene(), Busy(), PrefixCache(conversations=1)
     scene.store, scene.memory = store, memory
     history = [user("What is the weather?")]
     return scene, store, memory, [*history, scene.say(history, turn("It is mild.", reasoning_content="A"))]
@@ -597,7 +596,7 @@ def test_a_conversation_that_had_to_go_meanwhile_is_worked_out_all_the_same() ->
 
 
 def test_another_process_that_writes_ends_it(tmp_path: Path) -> None:
-    memory: Cache = PrefixCache()
+    memory = PrefixCache()
     scenes = [Scene(), Scene()]
     for scene in scenes:
         scene.store, scene.memory = open_store(tmp_path / "turns.sqlite3"), None
@@ -645,7 +644,7 @@ def test_numbers_in_place_of_messages_are_not_taken_for_one_another() -> None:
 
 
 def test_it_is_bounded_in_conversations_and_bytes() -> None:
-    memory: Cache = PrefixCache(conversations=3, max_bytes=4000)
+    memory = PrefixCache(conversations=3, max_bytes=4000)
     scene = Scene()
     scene.memory = memory
     for number in range(5):

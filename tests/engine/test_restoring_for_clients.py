@@ -208,7 +208,7 @@ def test_reasoning_that_comes_after_content_is_kept() -> None:
     """GLM-5 and MiniMax M3; https://github.com/MiniMax-AI/MiniMax-M2/issues/105"""
     scene = Scene("api.z.ai", "glm-5")
     exchange = scene.restore([user("go")])
-    folder = exchange.recorder.dialect.folder(False)
+    folder = exchange.caller.dialect.folder(False)
     for delta in ({"reasoning_content": "a"}, {"content": "Hi"}, {"reasoning_content": "b"}):
         folder.feed(json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode())
     (answer,) = folder.end(complete=True)
@@ -299,7 +299,7 @@ def test_half_a_character_is_never_sent_back() -> None:
     """https://github.com/esengine/DeepSeek-Reasonix/issues/1906"""
     scene = Scene()
     exchange = scene.restore([user("go")])
-    folder = exchange.recorder.dialect.folder(False)
+    folder = exchange.caller.dialect.folder(False)
     folder.feed(b'{"choices":[{"index":0,"delta":{"reasoning_content":"a\\ud83d"}}]}')
     with pytest.raises(ValueError, match="half a character"):
         folder.end(complete=True)

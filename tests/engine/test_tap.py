@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from reasoning_fix.dialects import DIALECTS
@@ -32,7 +33,7 @@ type Said = list[tuple[Content, bool]]
 def begin(dialect: str, name: str = "") -> tuple[Scene, Exchange]:
     scene = Scene(path=PATHS[dialect])
     exchange = scene.restore([user("go")])
-    exchange.recorder.snapshots = "cumulative" in name
+    exchange.recorder.caller = msgspec.structs.replace(exchange.caller, snapshots="cumulative" in name)
     return scene, exchange
 
 
@@ -49,7 +50,7 @@ def payloads(event: bytes) -> list[bytes]:
 def test_a_turn_is_on_record_before_the_chunk_that_ends_it_goes_on(dialect: str, path: Path) -> None:
     scene, exchange = begin(dialect, path.stem)
     tap = exchange.tap("", streamed=True)
-    folder = DIALECTS[dialect].folder(exchange.recorder.snapshots)
+    folder = DIALECTS[dialect].folder(exchange.recorder.caller.snapshots)
     expected = 0
     for event in events(path):
         assert tap(event) is event

@@ -16,11 +16,12 @@ where a turn has no place on record, and one for each context that healed on the
 board.py holds the state of a match; strong.py, weak.py and ties.py are the kinds of evidence.
 """
 
-from reasoning_fix.engine.history import NONE, Fingerprints, History
+from reasoning_fix.engine.history import Fingerprints, History
 from reasoning_fix.engine.matching.board import Board
 from reasoning_fix.engine.matching.strong import by_altered_turn, by_call_ids, by_place, by_thought_in_text
 from reasoning_fix.engine.matching.verdicts import (
     BY_CONTEXT,
+    NOTHING_BEFORE,
     Conversation,
     Last,
     Lookup,
@@ -36,7 +37,7 @@ def match(
     fingerprints: Fingerprints,
     lookup: Lookup,
     conversation: Conversation,
-    last: Last | None = None,
+    last: Last = NOTHING_BEFORE,
     observer: Observer | None = None,
 ) -> Matching:
     """Match every turn of a history, or of what follows after `last`.
@@ -44,44 +45,26 @@ def match(
     Raises Contradiction where it could come out otherwise than for the whole history.
     """
     board = Board(history, fingerprints, lookup, conversation, last, observer)
-    first = 0
-    if last is not None:
-        first = 1
-        board.contexts[0] = last.context
-        # A turn that is recognised by its ids only is open while the others are recognised by place.
-        if last.evidence == BY_CONTEXT:
-            board.settle_last(last)
-    if len(board.slots) > first:
-        board.add(lookup.at(board.lay_out()))
+    # A turn that is recognised by its ids only is open while the others are recognised by place.
+    if last.evidence == BY_CONTEXT:
+        board.settle_last()
+    if history.slots:
+        board.look_up()
         _walk(board)
-        if None in board.verdicts[first:]:
+        if None in board.verdicts[1:]:
             _widen(board)
-    if last is not None:
-        board.settle_last(last)
-    matching = _result(board, first)
+    board.settle_last()
+    matching = board.matching()
     if observer is not None:
         observer.matched(Matched(history, fingerprints, lookup, conversation, matching))
     return matching
 
 
-def _result(board: Board, first: int) -> Matching:
-    latest = board.record(len(board.slots) - 1)
-    return Matching(
-        board.verdicts[first:],
-        board.contexts[first:],
-        [board.place(position) for position in range(first, len(board.slots))],
-        {position - first for position in board.tied},
-        board.context_after(),
-        latest.key if latest else NONE,
-        latest.thread if latest else NONE,
-    )
-
-
 def _widen(board: Board) -> None:
     """Look for the turns without a place on record by their other evidence."""
-    if board.last is not None:
-        board.settle_last(board.last)
-    open_slots = [(p, slot) for p, slot in enumerate(board.slots) if board.verdicts[p] is None]
+    board.settle_last()
+    turns = enumerate(board.history.slots, start=1)
+    open_slots = [(position, slot) for position, slot in turns if board.verdicts[position] is None]
     board.asked = {board.contexts[position] for position, _ in open_slots}
     board.add(
         board.lookup.related(
@@ -102,9 +85,7 @@ def _widen(board: Board) -> None:
 
 def _walk(board: Board, wide: bool = False) -> None:
     """One pass over the history, by context and by id."""
-    for position, slot in enumerate(board.slots):
-        if board.last is not None and position == 0:
-            continue
+    for position, slot in enumerate(board.history.slots, start=1):
         board.settle_context(position)
         if board.verdicts[position] is not None:
             continue

@@ -14,6 +14,7 @@ from reasoning_fix.engine.matching.verdicts import (
     Conversation,
     Last,
     Lookup,
+    Matching,
     Observer,
     Verdict,
 )
@@ -27,7 +28,7 @@ _RESTS = 12
 
 
 class Board:
-    """With `last` given, it is the first slot; it is settled, and only its neighbours look at it."""
+    """The first slot stands for what was matched before: its last turn, which only its neighbours look at."""
 
     def __init__(
         self,
@@ -35,21 +36,22 @@ class Board:
         fingerprints: Fingerprints,
         lookup: Lookup,
         conversation: Conversation,
-        last: Last | None,
+        last: Last,
         observer: Observer | None,
     ) -> None:
         self.observer = observer
         self.history = history
         self.last = last
-        self.slots = history.slots if last is None else [_stand_in(last), *history.slots]
+        self.slots = [_stand_in(last), *history.slots]
         self.fingerprints = fingerprints
         self.lookup = lookup
         self.conversation = conversation
         self.verdicts: list[Verdict | None] = [None] * len(self.slots)
         self.contexts: list[bytes] = [NONE] * len(self.slots)
+        self.contexts[0] = last.context
         # Contexts and places as the client sent the history; they hold until a turn heals.
-        self.sent_contexts: list[bytes] = []
-        self.sent_places: list[bytes] = []
+        self.sent_contexts: list[bytes] = [last.context]
+        self.sent_places: list[bytes] = [NONE]
         self.tied: set[int] = set()
         self.asked: set[bytes] = set()
         # Fingerprints of ids with their punctuation, as older records have them, and what they are today.
@@ -61,24 +63,24 @@ class Board:
         self.by_turn: dict[bytes, list[Record]] = defaultdict(list)
         self.by_call: dict[tuple[bytes, bytes], list[Record]] = defaultdict(list)
 
-    def settle_last(self, last: Last) -> None:
-        self.verdicts[0] = Verdict((last.record,), last.evidence)
+    def settle_last(self) -> None:
+        if self.last.record is not None:
+            self.verdicts[0] = Verdict((self.last.record,), self.last.evidence)
 
-    def lay_out(self) -> list[bytes]:
-        """The places of all turns by the contexts as the client sent them, pieces of a turn joined too."""
+    def look_up(self) -> None:
+        """Find the records at the places of all turns, by the contexts as the client sent them, and of turns
+        that are joined from their pieces.
+        """
         joined = []
-        context = previous = NONE
-        for position, slot in enumerate(self.slots):
-            if self.last is not None and position == 0:
-                context = self.last.context
-            else:
-                context = self.fingerprints.context(context, previous, slot.gap)
+        context, previous = self.last.context, self.last.turn
+        for position, slot in enumerate(self.history.slots, start=1):
+            context = self.fingerprints.context(context, previous, slot.gap)
             self.sent_contexts.append(context)
             self.sent_places.append(self.fingerprints.place(context, slot.turn))
             if len(run := self.run(position)) > 1:
                 joined.append(self.fingerprints.place(context, self.joined(run)))
             previous = slot.turn
-        return self.sent_places[0 if self.last is None else 1 :] + joined
+        self.add(self.lookup.at(self.sent_places[1:] + joined))
 
     def place(self, position: int) -> bytes:
         """The place of a slot in its context as it is known now."""
@@ -89,7 +91,7 @@ class Board:
 
     def run(self, position: int) -> range:
         """The assistant messages that follow one another without anything said in between."""
-        if position and not self.slots[position].gap:
+        if position > 1 and not self.slots[position].gap:
             return range(0)
         end = position + 1
         while end < len(self.slots) and not self.slots[end].gap:
@@ -108,7 +110,7 @@ class Board:
                 continue
             if self.older_ids and any(call_id in self.older_ids for call_id, _ in record.calls):
                 record = self._as_today(record)
-            if self.last is not None and self.last.used(record.key):
+            if self.last.used(record.key):
                 raise Contradiction
             self.pool[record.key] = record
             self.by_place[record.place].append(record)
@@ -142,9 +144,6 @@ class Board:
 
     def settle_context(self, position: int) -> None:
         slot = self.slots[position]
-        if position == 0:
-            self.contexts[0] = self.sent_contexts[0]
-            return
         verdict = self.verdicts[position - 1]
         if not slot.gap and verdict is not None and self._shares(position, verdict):
             self.contexts[position] = self.contexts[position - 1]
@@ -163,11 +162,19 @@ class Board:
         verdict = self.verdicts[position]
         return verdict.records[-1].turn if verdict else self.slots[position].turn
 
-    def context_after(self) -> bytes:
-        if not self.slots:
-            return self.fingerprints.context(NONE, NONE, self.history.tail)
-        last = len(self.slots) - 1
-        return self.fingerprints.context(self.contexts[last], self.turn_of(last), self.history.tail)
+    def matching(self) -> Matching:
+        """What the turns were recognised as."""
+        end = len(self.slots) - 1
+        latest = self.record(end)
+        return Matching(
+            self.verdicts[1:],
+            self.contexts[1:],
+            [self.place(position) for position in range(1, len(self.slots))],
+            {position - 1 for position in self.tied},
+            self.fingerprints.context(self.contexts[end], self.turn_of(end), self.history.tail),
+            latest.key if latest else NONE,
+            latest.thread if latest else NONE,
+        )
 
     def record(self, position: int) -> Record | None:
         if 0 <= position < len(self.slots) and (verdict := self.verdicts[position]):

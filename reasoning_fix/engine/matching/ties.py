@@ -20,7 +20,7 @@ def choose(
         board.tied.add(position)
     chosen, by = _settled(board, left, position, newest)
     if board.observer is not None:
-        board.observer.tied(position, left, by, chosen)
+        board.observer.tied(position - 1, left, by, chosen)
     return chosen
 
 

@@ -109,15 +109,19 @@ class Observer(Protocol):
 class Last(msgspec.Struct, frozen=True):
     """The last turn of a history's first part, which was matched before and is settled throughout.
 
-    `record` needs its key and thread only; `evidence` is what it was recognised by, `used` says whether the
-    first part has used a record.
+    `record` needs its key and thread only, and is None where there is no turn in the first part; `evidence`
+    is what it was recognised by, `used` says whether the first part has used a record.
     """
 
-    context: bytes
-    turn: bytes
-    record: Record
-    evidence: str
-    used: Callable[[bytes], bool]
+    context: bytes = NONE
+    turn: bytes = NONE
+    record: Record | None = None
+    evidence: str = ""
+    used: Callable[[bytes], bool] = lambda _: False
+
+
+# The first part of a history that is matched as a whole.
+NOTHING_BEFORE = Last()
 
 
 class Contradiction(Exception):
