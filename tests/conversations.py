@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from reasoning_fix.engine.caller import Caller
+from reasoning_fix.engine.caller import Caller, caller_at
 from reasoning_fix.engine.exchange import Exchange
 from reasoning_fix.engine.knowledge import Knowledge
 from reasoning_fix.engine.matching.verdicts import Content
@@ -94,7 +94,7 @@ class Scene:
             found = self.table.endpoint(provider, "POST", self.path)
             assert found is not None, f"{self.host} has no endpoint {self.path}"
             endpoint = found
-        return Caller.of(self.installation.scope(key), provider, endpoint, self.host, session)
+        return caller_at(self.installation.scope(key), provider, endpoint, self.host, session)
 
     def use_table(self, path: Path) -> None:
         """A user's own file on top of the built-in table."""

@@ -115,10 +115,11 @@ def set_members(data: bytes, values: Mapping[str, bytes | None]) -> bytes:
 
 
 class Written(NamedTuple):
-    """A JSON array that was changed, and where in it each item that it had before ends."""
+    """A JSON array that was changed, and where each item that it had before ends: now, and as it `came`."""
 
     data: bytes
     ends: list[int]
+    came: list[int]
 
 
 def item_ends(data: bytes) -> list[int]:
@@ -165,7 +166,8 @@ def _laid_out(
         separator = b","
     pieces.append(data[spans[-1][1] if spans else inside :])
     reached = [0, *accumulate(map(len, pieces))]
-    return Written(b"".join(pieces), [reached[count] for count in counts])
+    ends = [reached[count] for count in counts]
+    return Written(b"".join(pieces), ends, [end for _, end in spans])
 
 
 def items(data: bytes) -> list[bytes]:
@@ -180,7 +182,10 @@ def items(data: bytes) -> list[bytes]:
 
 def _items(data: bytes) -> Iterator[tuple[int, int]]:
     end = 0
-    data, raws = readable(_decode_list, data)
+    try:
+        raws = _decode_list(data)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        data, raws = readable(_decode_list, data)
     for raw in raws:
         # As clients print it, with a blank or none; a third of the time of what follows.
         if data[end] in _SEPARATORS and data[end + 1] > _SPACE:
@@ -208,6 +213,7 @@ def set_in_items(
     left: dict[int, SpliceError] = {}
     pieces: list[bytes] = []
     ends: list[int] = []
+    came: list[int] = []
     at = grown = 0
     for index, (start, finish) in enumerate(_items(data)):
         change = changes.get(index)
@@ -226,9 +232,10 @@ def set_in_items(
             at = finish
             grown += len(item) - (finish - start)
         ends.append(finish + grown)
+        came.append(finish)
     if left:
         raise LeftError(left)
-    return Written(b"".join((*pieces, data[at:])), ends)
+    return Written(b"".join((*pieces, data[at:])), ends, came)
 
 
 def with_history(

@@ -49,8 +49,14 @@ def said(raw: bytes | Raw | None) -> str | None:
 
 def mended_string(raw: bytes | Raw | None) -> str | None:
     """The text of a JSON string, with U+FFFD for half a character; None if it is not one."""
+    if raw is None:
+        return None
     try:
-        return None if raw is None else loosely(_decode_str, raw)
+        return _decode_str(raw)
+    except Unreadable:
+        pass
+    try:
+        return loosely(_decode_str, raw)
     except Unreadable:
         return None
 

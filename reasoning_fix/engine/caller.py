@@ -1,6 +1,6 @@
 """Who sends a request, and where to."""
 
-from typing import Self
+from functools import lru_cache
 
 import msgspec
 
@@ -30,17 +30,18 @@ class Caller(msgspec.Struct, frozen=True):
     snapshots: bool
     fingerprints: Fingerprints
 
-    @classmethod
-    def of(cls, scope: Scope, provider: Provider, endpoint: Endpoint, host: str, session: str = "") -> Self:
-        """The caller with this scope, at this endpoint of a provider."""
-        return cls(
-            scope,
-            provider,
-            endpoint,
-            host,
-            session,
-            dialect=DIALECTS[endpoint.dialect],
-            issuer=f"{provider.name}/{endpoint.dialect}",
-            snapshots=provider.snapshots(host),
-            fingerprints=Fingerprints(scope.fingerprint_key),
-        )
+
+@lru_cache(maxsize=256)
+def caller_at(scope: Scope, provider: Provider, endpoint: Endpoint, host: str, session: str) -> Caller:
+    """The caller with this scope, at this endpoint of a provider."""
+    return Caller(
+        scope,
+        provider,
+        endpoint,
+        host,
+        session,
+        dialect=DIALECTS[endpoint.dialect],
+        issuer=f"{provider.name}/{endpoint.dialect}",
+        snapshots=provider.snapshots(host),
+        fingerprints=Fingerprints(scope.fingerprint_key),
+    )

@@ -13,7 +13,7 @@ from reasoning_fix.engine.caller import Caller
 from reasoning_fix.engine.candidates import ScopedLookup
 from reasoning_fix.engine.history import Slot
 from reasoning_fix.engine.knowledge import Knowledge
-from reasoning_fix.engine.matching.verdicts import Verdict
+from reasoning_fix.engine.matching.verdicts import Content, Verdict
 from reasoning_fix.engine.policy import NOTHING, Policy, filled_in
 from reasoning_fix.engine.recording import thought_of
 from reasoning_fix.engine.report import Report
@@ -167,7 +167,8 @@ class Treatment:
         if self._policy.puts_nothing_back and any(record.thought for record in verdict.records):
             self._leave_out()
             return change | self._fill(slot, own, context)
-        fields = self._wanted(slot, self._recorded(verdict) | self._tagged(slot, verdict))
+        said = self._said(verdict)
+        fields = self._wanted(slot, self._recorded(said) | self._tagged(slot, said))
         if not fields:
             self.status = "empty"
             return change | self._known_empty(slot, own, context)
@@ -198,7 +199,7 @@ class Treatment:
         """Whether the thought that a client left in one piece belongs to this one, which has the calls."""
         if not slot.calls or holder.calls or not self._dialect.PER_MESSAGE or not self._demanded(slot):
             return False
-        recorded = self._recorded(verdict)
+        recorded = self._recorded(self._said(verdict))
         own = self._request.own.get(holder.index, {})
         return any(
             self._dialect.words(name, own[name]).strip() == self._dialect.words(name, value).strip()
@@ -266,7 +267,7 @@ class Treatment:
         """What a client left out of the reasoning that it kept, or trimmed."""
         if verdict is None or verdict.part or self._is_as_recorded(own, verdict):
             return {}
-        for name, value in self._recorded(verdict).items():
+        for name, value in self._recorded(self._said(verdict)).items():
             whole = self._dialect.completed(name, own[name], value) if name in own else None
             if whole is not None:
                 self._count(verdict)
@@ -283,11 +284,14 @@ class Treatment:
     def _tidied(self, own: dict[str, bytes]) -> dict[str, bytes]:
         return {name: self._dialect.tidy(name, value) for name, value in own.items()}
 
-    def _recorded(self, verdict: Verdict) -> dict[str, bytes]:
+    def _said(self, verdict: Verdict) -> list[Content | None]:
+        """What is on record of a turn, of each of them if a client merged several; None: it had no thought."""
+        return [self._lookup.open(record) if record.thought else None for record in verdict.records]
+
+    def _recorded(self, said: Sequence[Content | None]) -> dict[str, bytes]:
         """What this provider said, in the fields that it reads; several turns' in order where merged."""
         merged: dict[str, bytes] = {}
-        for record in verdict.records:
-            opened = self._lookup.open(record) if record.thought else None
+        for opened in said:
             for name, value in (opened.fields if opened else {}).items():
                 merged[name] = self._dialect.join(name, merged[name], value) if name in merged else value
         names = [name for name in self._fields if name in merged]
@@ -303,9 +307,9 @@ class Treatment:
             parts |= set(self._provider.details_without)
         return self._dialect.without(name, value, parts) if parts else value
 
-    def _tagged(self, slot: Slot, verdict: Verdict) -> dict[str, bytes]:
+    def _tagged(self, slot: Slot, said: Sequence[Content | None]) -> dict[str, bytes]:
         """The content as the provider said it, where a client stripped the `<think>` block from it."""
-        opened = self._lookup.open(verdict.records[0]) if len(verdict.records) == 1 else None
+        opened = said[0] if len(said) == 1 else None
         if opened is None or not opened.whole or "think>" in self._text(slot) or slot.text != opened.text:
             return {}
         return self._dialect.tagged(self._request, slot.index, opened.whole)

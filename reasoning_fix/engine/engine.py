@@ -5,7 +5,7 @@ import os
 import msgspec
 
 from reasoning_fix.engine import explaining
-from reasoning_fix.engine.caller import Caller
+from reasoning_fix.engine.caller import Caller, caller_at
 from reasoning_fix.engine.exchange import Exchange
 from reasoning_fix.engine.explaining import Explanation
 from reasoning_fix.engine.knowledge import Knowledge
@@ -61,7 +61,7 @@ class Engine:
         endpoint = self.knowledge.table.endpoint(provider, method, path) if provider is not None else None
         if provider is None or endpoint is None:
             return None
-        return Caller.of(self.installation.scope(credential), provider, endpoint, host, session)
+        return caller_at(self.installation.scope(credential), provider, endpoint, host, session)
 
     def change(self, *, table: Table | None = None, preferences: Preferences | None = None) -> None:
         """Go on with another table, or other preferences. Exchanges that have begun keep those they had."""

@@ -23,7 +23,9 @@ class Exchange:
 
     `received` is the body as the client sent it; the `report` says what was done to it, and `is_changed`
     whether anything was. `recorder` keeps what came of the answer. `refused` is what its refusal means; None
-    until it is refused in words that are known.
+    until it is refused in words that are known. `preferences` are the person's when it was sent; `tried` is
+    how many lessons it tries out: 0, unless it is a retry. `is_deferred`: work was left to do that the
+    request need not wait for.
     """
 
     def __init__(self, restored: Restored, attempt: Attempt | None = None) -> None:
@@ -31,26 +33,14 @@ class Exchange:
         self._attempt = attempt
         self.caller: Caller = restored.caller
         self.received: bytes = restored.received
-        self.body: bytes = restored.sent
+        self.body: bytes = restored.received if restored.body is None else restored.body
         self.is_changed: bool = restored.body is not None
         self.report: Report = restored.report
         self.recorder: Recorder = restored.recorder
         self.refused: Means | None = None
-
-    @property
-    def tried(self) -> int:
-        """How many lessons this exchange tries out: none, unless it is another one's retry."""
-        return len(self._attempt.tried) if self._attempt is not None else 0
-
-    @property
-    def preferences(self) -> Preferences:
-        """What the person wanted when it was sent."""
-        return self._restored.knowledge.preferences
-
-    @property
-    def is_deferred(self) -> bool:
-        """Whether work was left to do that the request need not wait for."""
-        return self.recorder.rest is not None
+        self.preferences: Preferences = restored.knowledge.preferences
+        self.tried: int = len(attempt.tried) if attempt is not None else 0
+        self.is_deferred: bool = restored.recorder.rest is not None
 
     def when_settled(self, work: Callable[[], None]) -> None:
         """Have this done when there is nothing left to do: at once, unless the exchange is deferred."""

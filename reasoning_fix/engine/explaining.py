@@ -10,11 +10,11 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from reasoning_fix.dialects.splice import SpliceError
-from reasoning_fix.dialects.turns import Turn, visible
+from reasoning_fix.dialects.turns import Turn
 from reasoning_fix.dialects.wire import NotChatError
 from reasoning_fix.engine import policy
 from reasoning_fix.engine.caller import Caller
-from reasoning_fix.engine.history import NONE, Slot
+from reasoning_fix.engine.history import NONE, Slot, visible
 from reasoning_fix.engine.knowledge import Knowledge
 from reasoning_fix.engine.matching.verdicts import Matched
 from reasoning_fix.engine.report import Report, Treated

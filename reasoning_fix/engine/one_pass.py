@@ -23,7 +23,6 @@ from reasoning_fix.engine.matching.verdicts import BY_ID, Conversation, Last, Ma
 from reasoning_fix.engine.originals import was
 from reasoning_fix.engine.policy import Policy
 from reasoning_fix.engine.prefix_cache import (
-    BEGINNING,
     Circumstances,
     Known,
     Point,
@@ -41,7 +40,8 @@ _STAND_IN = b"[{}"
 class Pass:
     """The pass over one request.
 
-    `treats`: turns may be changed; else they are only looked at, to know where the answer will stand. After
+    `treats`: turns may be changed; else they are only looked at, to know where the answer will stand.
+    `is_resumed`: it goes on with a remembered one, and turns before it may have been changed already. After
     it, `before` has what was changed, as it came, and `lacks` says that thinking is to be turned off, since a
     turn would be refused for want of reasoning and that is what the person wants then.
     """
@@ -57,6 +57,7 @@ class Pass:
     ) -> None:
         caller, knowledge = recorder.caller, recorder.knowledge
         self.treats = True
+        self.is_resumed = False
         self.lacks = False
         self.before: dict[int, Mapping[str, bytes | None]] = {}
         self._request = request
@@ -70,11 +71,12 @@ class Pass:
         self._lookup = ScopedLookup(knowledge.store, caller, request.model, family)
         self._treatment = Treatment(request, caller, knowledge, policy, self._lookup, report)
         self._conversation = Conversation()
-        self._start: Start = BEGINNING
+        self._start = Start()
         self._stand_in = b""
+        # Where the history lies in the body, once that is known.
+        self._array: tuple[int, int] | None = None
         # What is remembered of it, if anything is.
         self._cache: PrefixCache | None = None
-        self._moment: object = None
         self._turned: list[Turned] = []
         self._points: list[tuple[int, Point]] = []
 
@@ -84,16 +86,17 @@ class Pass:
         if bytes(memoryview(request.array)[:1]) != b"[":
             return
         try:
-            begin, end = self._array()
+            self._array = begin, end = self._find_array()
         except SpliceError:
             return
         self._cache = cache
-        self._moment = cache.moment(self._recorder.knowledge.store.version())
-        if not goes_on:
+        version = self._recorder.knowledge.store.version()
+        start = cache.start(version, self._circumstances(), request.body, begin, end)
+        self.is_resumed = goes_on and start.conversation is not None
+        if not self.is_resumed:
+            self._start = Start(start.moment)
             return
-        self._start = start = cache.start(self._circumstances(), request.body, begin, end)
-        if start is BEGINNING:
-            return
+        self._start = start
         self._stand_in = _STAND_IN
         request.array = _STAND_IN + request.body[begin + start.point.received : end]
         request.stands_in = 1
@@ -104,8 +107,6 @@ class Pass:
 
     def changes_nothing(self) -> bool:
         """Whether all turns are sure to stay as the client sent them, whatever is on record."""
-        if self._start is not BEGINNING:
-            return False
         if not self.treats:
             return True
         sent = self._dialect.brought(self._request)
@@ -131,7 +132,7 @@ class Pass:
             self._keep(history, matching, written, body)
         return body
 
-    def _array(self) -> tuple[int, int]:
+    def _find_array(self) -> tuple[int, int]:
         """Where the history lies in the body. Raises SpliceError."""
         request = self._request
         place = members(request.body, request.parameters)[self._dialect.HISTORY]
@@ -293,16 +294,16 @@ class Pass:
         request, start = self._request, self._start
         if written is None and not start.point.changed:
             return request.body
-        begin, end = self._array()
+        begin, end = self._array or self._find_array()
         array = memoryview(bytes(request.array) if written is None else written.data)
         body = memoryview(request.body)
         return b"".join((body[:begin], start.sent, array[len(self._stand_in) :], body[end:]))
 
     def _keep(self, history: History, matching: Matching, written: Written | None, body: bytes) -> None:
         """Remember the pass up to the points of it that were noted, and up to its end."""
-        assert self._cache is not None
+        assert self._cache is not None and self._array is not None
         request, base, shift = self._request, self._start.point, len(self._stand_in)
-        came = item_ends(bytes(request.array))
+        came = item_ends(bytes(request.array)) if written is None else written.came
         sent = came if written is None else written.ends
         turns = len(history.slots)
         if len(self._turned) == turns and request.continued is None and history.tail:
@@ -317,10 +318,8 @@ class Pass:
             )
             for at, point in self._points
         ]
-        begin, _ = self._array()
-        self._cache.keep(
-            self._moment, self._start, self._circumstances(), request.body, body, begin, self._turned, points
-        )
+        circumstances, begin = self._circumstances(), self._array[0]
+        self._cache.keep(self._start, circumstances, request.body, body, begin, self._turned, points)
 
     def _note_point(
         self,

@@ -173,11 +173,6 @@ class Stance(msgspec.Struct, frozen=True):
     settings: Settings = {}
     ignored: bool = False
 
-    @property
-    def is_off(self) -> bool:
-        """Whether the provider will not think."""
-        return self.turn_off or self.switch is not None
-
 
 def stance(
     found: Policy,

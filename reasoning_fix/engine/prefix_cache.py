@@ -17,7 +17,7 @@ Bounded in conversations and bytes; the oldest goes first. It knows no wire form
 
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -94,18 +94,17 @@ class Point(msgspec.Struct, frozen=True):
 class Start(msgspec.Struct, frozen=True):
     """Where the pass over a request begins: at a point of a remembered conversation, or at its beginning.
 
-    `turns` are the settled ones before it, `sent` is what goes in the place of what stands before it, and
-    `last` the last turn with what it has used.
+    `moment` is what its records are looked up in: what comes of it may be remembered while that stays the
+    same. `last` is the last turn before it, `turns` are the settled ones, and `sent` is what goes in place of
+    what stands before it.
     """
 
+    moment: object = None
     point: Point = Point()
     last: Last = NOTHING_BEFORE
     turns: Sequence[Turned] = ()
     sent: memoryview | bytes = b""
     conversation: "_Remembered | None" = None
-
-
-BEGINNING = Start()
 
 
 class _Remembered:
@@ -193,20 +192,18 @@ class PrefixCache:
         """Bytes that are held, about."""
         return sum(one.size for one in self._all)
 
-    def moment(self, version: object) -> object:
-        """What a request looks records up in: what is worked out now may be kept while this stays the same.
+    def start(
+        self, version: object, circumstances: Circumstances, body: bytes, begin: int, end: int
+    ) -> Start:
+        """The farthest point of a remembered conversation that the array body[begin:end] goes on from.
 
-        `version` is the store's. Where it is another than before, all is forgotten.
+        `version` is the store's. If it is another than before, all is forgotten.
         """
         with self._lock:
             if version != self._version:
                 self._version = version
                 self._all.clear()
-            return self._version, self._recorded
-
-    def start(self, circumstances: Circumstances, body: bytes, begin: int, end: int) -> Start:
-        """The farthest point of a remembered conversation that the array body[begin:end] goes on from."""
-        with self._lock:
+            moment = self._version, self._recorded
             best: tuple[_Remembered, Point] | None = None
             for one in reversed(self._all):
                 # Where the first point does not fit, none after it does.
@@ -219,14 +216,13 @@ class PrefixCache:
                         best = one, point
                         break
             if best is None:
-                return BEGINNING
+                return Start(moment)
             self._all.remove(best[0])
             self._all.append(best[0])
-            return _start(*best)
+            return _start(moment, *best)
 
     def keep(
         self,
-        moment: object,
         start: Start,
         circumstances: Circumstances,
         body: bytes,
@@ -241,7 +237,7 @@ class PrefixCache:
         worked out at another moment than this one is not kept.
         """
         with self._lock:
-            if not points or moment != (self._version, self._recorded):
+            if not points or start.moment != (self._version, self._recorded):
                 return
             if start.conversation is None:
                 one = _Remembered(circumstances)
@@ -302,9 +298,9 @@ def _goes_on(one: _Remembered, point: Point, body: bytes, begin: int, end: int) 
     )
 
 
-def _start(one: _Remembered, point: Point) -> Start:
-    keys, turns = one.keys, point.turns
-    used: Callable[[bytes], bool] = lambda key: keys.get(key, turns) < turns  # noqa: E731
+def _start(moment: object, one: _Remembered, point: Point) -> Start:
+    last = NOTHING_BEFORE
+    if point.last.record is not None:
+        last = msgspec.structs.replace(point.last, turns=point.turns, numbers=one.keys)
     sent = memoryview(one.sent)[one.begin : one.begin + point.sent]
-    last = NOTHING_BEFORE if point.last.record is None else msgspec.structs.replace(point.last, used=used)
-    return Start(point, last, one.turns[:turns], sent, one)
+    return Start(moment, point, last, one.turns[: point.turns], sent, one)

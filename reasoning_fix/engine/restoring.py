@@ -97,10 +97,11 @@ def _restore(
         lessons,
     )
     switch = stance.switch.name if stance.switch is not None else ""
+    is_off = stance.turn_off or stance.switch is not None
     report = Report(
         model=request.model,
         family=model.learns_as,
-        thinking_off=stance.is_off,
+        thinking_off=is_off,
         switch=switch,
         asked=now(),
         lessons=lessons,
@@ -111,12 +112,12 @@ def _restore(
     # What is only tried out, or looked into, is not remembered.
     remembers = not taught and observer is None
     work = Pass(request, recorder, policy, model.family, report, observer)
-    work.treats = not stance.is_off and not policy.is_refused
+    work.treats = not is_off and not policy.is_refused
     if remembers and not stance.turn_off and knowledge.prefix_cache is not None:
         work.remember(knowledge.prefix_cache, goes_on=left is None)
     turn_off, settings = stance.turn_off, dict(stance.settings)
     written = body
-    if defers and not turn_off and work.changes_nothing():
+    if defers and not (turn_off or work.is_resumed) and work.changes_nothing():
         recorder.rest = Rest(work.run)
     else:
         written = work.run(left or frozenset())
@@ -137,7 +138,7 @@ def _restore(
         written = set_members(written, settings)
     if settings or work.before:
         before = {index: dict(was) for index, was in work.before.items()}
-        report.before = Before(before, was_at_top(request, settings))
+        report.before = Before(before, was_at_top(request, settings) if settings else {})
     report.grown = len(written) - len(body)
     return Restored(caller, knowledge, body, written if written != body else None, report, recorder)
 

@@ -4,11 +4,12 @@ It reads flows of mitmproxy, live ones and saved ones alike; it decides nothing 
 """
 
 import ipaddress
+from functools import lru_cache
 from typing import NamedTuple
 
 from mitmproxy import http
 
-from reasoning_fix.engine.caller import Caller
+from reasoning_fix.engine.caller import Caller, caller_at
 from reasoning_fix.providers.rows import Endpoint
 from reasoning_fix.providers.table import Provider, Table
 from reasoning_fix.store.sealing import Installation
@@ -56,11 +57,16 @@ class Route(NamedTuple):
 
 def route(flow: http.HTTPFlow, table: Table) -> Route | None:
     """The provider and endpoint that a chat request goes to; None for all other traffic."""
-    host = host_of(flow)
-    provider = table.provider(host) or table.provider(flow.request.host)
+    request = flow.request
+    return _route(table, host_of(flow), request.host, request.method, request.path.partition("?")[0])
+
+
+@lru_cache(maxsize=256)  # each of a request's hooks asks, and the next request goes the same way
+def _route(table: Table, host: str, address: str, method: str, path: str) -> Route | None:
+    provider = table.provider(host) or table.provider(address)
     if provider is None:
         return None
-    endpoint = table.endpoint(provider, flow.request.method, flow.request.path)
+    endpoint = table.endpoint(provider, method, path)
     return Route(provider, endpoint, host) if endpoint is not None else None
 
 
@@ -68,7 +74,7 @@ def caller(flow: http.HTTPFlow, to: Route, installation: Installation) -> Caller
     """Who sends this request, with the scope of the credential that it carries."""
     named = session(flow.request.headers)
     scope = installation.scope(credential(flow, to.provider, named))
-    return Caller.of(scope, to.provider, to.endpoint, to.host, named)
+    return caller_at(scope, to.provider, to.endpoint, to.host, named)
 
 
 def session(headers: http.Headers) -> str:

@@ -245,9 +245,11 @@ class Interceptor:
             passage.line = counting.asked(book, exchange, client)
             flow.metadata[metadata.KEY] = _notes(exchange)
 
-        exchange.when_settled(account)
         if exchange.is_deferred:
+            exchange.when_settled(account)
             _settle_soon(exchange)
+        else:
+            account()
         report = exchange.report
         if exchange.is_changed:
             flow.request.content = exchange.body

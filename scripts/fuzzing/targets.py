@@ -18,10 +18,10 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 from reasoning_fix.captures.flow_files import CaptureError, load
 from reasoning_fix.dialects import DIALECTS
 from reasoning_fix.dialects.splice import SpliceError
-from reasoning_fix.dialects.turns import visible
 from reasoning_fix.dialects.wire import NotChatError
 from reasoning_fix.engine import tap as tap_room
 from reasoning_fix.engine.engine import Engine
+from reasoning_fix.engine.history import visible
 from reasoning_fix.engine.originals import undone
 from reasoning_fix.providers import refusals
 from reasoning_fix.providers.files import ProviderTableError

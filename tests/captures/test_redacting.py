@@ -24,7 +24,8 @@ from reasoning_fix.captures.redacting.documents import Document
 from reasoning_fix.captures.redacting.flows import redact
 from reasoning_fix.captures.redacting.pseudonyms import Pseudonyms, respelled
 from reasoning_fix.captures.replaying import replay
-from reasoning_fix.dialects.turns import Call, canonical_arguments, counts_up
+from reasoning_fix.dialects.turns import Call
+from reasoning_fix.engine.history import canonical_arguments, counts_up
 from reasoning_fix.providers.refusals import recognise
 from reasoning_fix.providers.table import load_table
 from reasoning_fix.proxy import metadata

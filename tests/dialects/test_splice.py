@@ -231,8 +231,9 @@ def test_any_change_of_items(data: bytes, draw: st.DataObject) -> None:
         new = replaced.get(index, item)
         expected += [] if new is None else [new]
     expected += put.get(len(before), [])
-    after, ends = set_items(data, put, replaced)
+    after, ends, came = set_items(data, put, replaced)
     assert spelled_items(after) == expected == splice.items(after)
+    assert came == item_ends(data)
     if not replaced and not any(put.values()):
         assert after == data
         assert ends == item_ends(data)

@@ -29,8 +29,8 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 
 from reasoning_fix.dialects import DIALECTS, chat_completions
 from reasoning_fix.dialects.splice import SpliceError, Written, members
-from reasoning_fix.dialects.turns import Call, Other, canonical_arguments
-from reasoning_fix.engine.history import Fingerprints
+from reasoning_fix.dialects.turns import Call, Other
+from reasoning_fix.engine.history import Fingerprints, canonical_arguments
 from reasoning_fix.engine.tap import Tap
 from reasoning_fix.providers.table import load_table
 from reasoning_fix.proxy import callers

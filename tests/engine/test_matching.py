@@ -7,7 +7,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from reasoning_fix.dialects.turns import bare
+from reasoning_fix.engine.history import bare
 from tests.conversations import Message, Scene, call, reasoning, tool, turn, user
 from tests.dialects import test_responses as items
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from reasoning_fix.dialects import DIALECTS
-from reasoning_fix.dialects.turns import Call, Turn, visible
+from reasoning_fix.dialects.turns import Call, Turn
 from reasoning_fix.engine import usage
+from reasoning_fix.engine.history import visible
 from reasoning_fix.engine.usage import Usage
 from reasoning_fix.providers.rows import Dialect
 from reasoning_fix.streams.events import EventReader

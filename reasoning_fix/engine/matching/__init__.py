@@ -20,7 +20,6 @@ from reasoning_fix.engine.history import Fingerprints, History
 from reasoning_fix.engine.matching.board import Board
 from reasoning_fix.engine.matching.strong import by_altered_turn, by_call_ids, by_place, by_thought_in_text
 from reasoning_fix.engine.matching.verdicts import (
-    BY_CONTEXT,
     NOTHING_BEFORE,
     Conversation,
     Last,
@@ -45,15 +44,11 @@ def match(
     Raises Contradiction where it could come out otherwise than for the whole history.
     """
     board = Board(history, fingerprints, lookup, conversation, last, observer)
-    # A turn that is recognised by its ids only is open while the others are recognised by place.
-    if last.evidence == BY_CONTEXT:
-        board.settle_last()
     if history.slots:
         board.look_up()
         _walk(board)
         if None in board.verdicts[1:]:
             _widen(board)
-    board.settle_last()
     matching = board.matching()
     if observer is not None:
         observer.matched(Matched(history, fingerprints, lookup, conversation, matching))

@@ -10,6 +10,7 @@ import msgspec
 
 from reasoning_fix.engine.history import NONE, Fingerprints, History, Slot
 from reasoning_fix.engine.matching.verdicts import (
+    BY_CONTEXT,
     Contradiction,
     Conversation,
     Last,
@@ -47,7 +48,9 @@ class Board:
         self.lookup = lookup
         self.conversation = conversation
         self.verdicts: list[Verdict | None] = [None] * len(self.slots)
+        # Contexts and places as they are known now.
         self.contexts: list[bytes] = [NONE] * len(self.slots)
+        self.places: list[bytes] = [NONE] * len(self.slots)
         self.contexts[0] = last.context
         # Contexts and places as the client sent the history; they hold until a turn heals.
         self.sent_contexts: list[bytes] = [last.context]
@@ -62,6 +65,10 @@ class Board:
         self.by_context: dict[bytes, list[Record]] = defaultdict(list)
         self.by_turn: dict[bytes, list[Record]] = defaultdict(list)
         self.by_call: dict[tuple[bytes, bytes], list[Record]] = defaultdict(list)
+
+        # A turn that is recognised by its ids only is open while the others are recognised by place.
+        if last.evidence == BY_CONTEXT:
+            self.settle_last()
 
     def settle_last(self) -> None:
         if self.last.record is not None:
@@ -81,13 +88,6 @@ class Board:
                 joined.append(self.fingerprints.place(context, self.joined(run)))
             previous = slot.turn
         self.add(self.lookup.at(self.sent_places[1:] + joined))
-
-    def place(self, position: int) -> bytes:
-        """The place of a slot in its context as it is known now."""
-        context = self.contexts[position]
-        if context == self.sent_contexts[position]:
-            return self.sent_places[position]
-        return self.fingerprints.place(context, self.slots[position].turn)
 
     def run(self, position: int) -> range:
         """The assistant messages that follow one another without anything said in between."""
@@ -110,7 +110,7 @@ class Board:
                 continue
             if self.older_ids and any(call_id in self.older_ids for call_id, _ in record.calls):
                 record = self._as_today(record)
-            if self.last.used(record.key):
+            if self.last.numbers.get(record.key, self.last.turns) < self.last.turns:
                 raise Contradiction
             self.pool[record.key] = record
             self.by_place[record.place].append(record)
@@ -143,16 +143,21 @@ class Board:
         self.used.update(record.key for record in verdict.records)
 
     def settle_context(self, position: int) -> None:
+        """The context and place of a turn, by what those before it were recognised as."""
         slot = self.slots[position]
         verdict = self.verdicts[position - 1]
-        if not slot.gap and verdict is not None and self._shares(position, verdict):
-            self.contexts[position] = self.contexts[position - 1]
-            return
         before, turn = self.contexts[position - 1], self.turn_of(position - 1)
-        if before == self.sent_contexts[position - 1] and turn == self.slots[position - 1].turn:
-            self.contexts[position] = self.sent_contexts[position]
+        if not slot.gap and verdict is not None and self._shares(position, verdict):
+            context = before
+        elif before == self.sent_contexts[position - 1] and turn == self.slots[position - 1].turn:
+            context = self.sent_contexts[position]
         else:
-            self.contexts[position] = self.fingerprints.context(before, turn, slot.gap)
+            context = self.fingerprints.context(before, turn, slot.gap)
+        self.contexts[position] = context
+        is_as_sent = context == self.sent_contexts[position]
+        self.places[position] = (
+            self.sent_places[position] if is_as_sent else self.fingerprints.place(context, slot.turn)
+        )
 
     def _shares(self, position: int, before: Verdict) -> bool:
         mine = self.verdicts[position]
@@ -164,12 +169,13 @@ class Board:
 
     def matching(self) -> Matching:
         """What the turns were recognised as."""
+        self.settle_last()
         end = len(self.slots) - 1
         latest = self.record(end)
         return Matching(
             self.verdicts[1:],
             self.contexts[1:],
-            [self.place(position) for position in range(1, len(self.slots))],
+            self.places[1:],
             {position - 1 for position in self.tied},
             self.fingerprints.context(self.contexts[end], self.turn_of(end), self.history.tail),
             latest.key if latest else NONE,

@@ -30,7 +30,7 @@ def by_place(board: Board, position: int) -> Verdict | None:
         if joined:
             _settle_pieces(board, run, joined)
             return board.verdicts[position]
-    record = choose(board, board.by_place.get(board.place(position), ()), position, newest=True)
+    record = choose(board, board.by_place.get(board.places[position], ()), position, newest=True)
     return Verdict((record,), BY_CONTEXT) if record else None
 
 

@@ -1,6 +1,6 @@
 """What matching takes and gives: opened records, a verdict per turn, and what may be built on it."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -110,14 +110,16 @@ class Last(msgspec.Struct, frozen=True):
     """The last turn of a history's first part, which was matched before and is settled throughout.
 
     `record` needs its key and thread only, and is None where there is no turn in the first part; `evidence`
-    is what it was recognised by, `used` says whether the first part has used a record.
+    is what it was recognised by. There are so many `turns` in the first part; `numbers` has the number of the
+    turn that a record went to, by the record's key, for these and maybe for more.
     """
 
     context: bytes = NONE
     turn: bytes = NONE
     record: Record | None = None
     evidence: str = ""
-    used: Callable[[bytes], bool] = lambda _: False
+    turns: int = 0
+    numbers: Mapping[bytes, int] = {}
 
 
 # The first part of a history that is matched as a whole.

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from reasoning_fix.dialects.turns import bare
-from reasoning_fix.engine.history import Slot
+from reasoning_fix.engine.history import Slot, bare
 from reasoning_fix.engine.matching.board import Board
 from reasoning_fix.engine.matching.ties import age, choose
 from reasoning_fix.engine.matching.verdicts import BY_NEIGHBOUR, BY_TURN, Verdict
