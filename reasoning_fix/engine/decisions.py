@@ -285,7 +285,7 @@ class Treatment:
         return {name: self._dialect.tidy(name, value) for name, value in own.items()}
 
     def _said(self, verdict: Verdict) -> list[Content | None]:
-        """What is on record of a turn, of each of them if a client merged several; None: it had no thought."""
+        """What is on record of a turn, of each one if a client merged several; None: it had no thought."""
         return [self._lookup.open(record) if record.thought else None for record in verdict.records]
 
     def _recorded(self, said: Sequence[Content | None]) -> dict[str, bytes]:
