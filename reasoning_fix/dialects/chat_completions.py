@@ -17,15 +17,13 @@ from reasoning_fix.dialects.splice import (
     Written,
     items,
     members,
-    raw_members,
     set_in_items,
     set_items,
     set_members,
-    with_history,
 )
 from reasoning_fix.dialects.turns import Call, Other, Turn
 from reasoning_fix.dialects.twins import HALVED, UNLIKE_SCHEMA, loosely, mended
-from reasoning_fix.dialects.values import mended_string, readable_items
+from reasoning_fix.dialects.values import open_body, readable_items
 from reasoning_fix.dialects.wire import Change, NotChatError, Request
 from reasoning_fix.providers.table import Provider
 
@@ -85,24 +83,9 @@ _Unreadable = (*_Unlike, UnicodeError)
 _NO_CALLS = (b"", b"null", b"{}", b'""', b"false", b"0")
 
 
-def read_request(body: bytes) -> Request:
-    """A request body, read whole; raises NotChatError if it is not one."""
-    request = open_request(body)
-    read_history(request)
-    return request
-
-
 def open_request(body: bytes) -> Request:
     """The members of a request body; raises NotChatError if it is not one."""
-    try:
-        top = raw_members(body)
-        raw_messages = top[HISTORY]
-    except KeyError:
-        raise NotChatError("the body has no messages") from None
-    except (*_Unreadable, SpliceError) as error:
-        raise NotChatError(f"the body is not a JSON object ({type(error).__name__})") from None
-    model = mended_string(top.get("model")) or ""
-    return Request(body, top, model, _is_filled(top.get("tools", _EMPTY)), array=raw_messages)
+    return open_body(body, HISTORY)
 
 
 def brought(request: Request) -> list[dict[str, bytes]] | None:
@@ -195,13 +178,6 @@ def write_history(request: Request, changes: Mapping[int, Change]) -> Written:
     return set_in_items(
         bytes(request.array), {first + index: change for index, change in changes.items()}, present
     )
-
-
-def write_request(
-    request: Request, changes: Mapping[int, Change], settings: Mapping[str, bytes | None]
-) -> bytes:
-    """The body with reasoning set in some turns and members at its top. Raises SpliceError."""
-    return with_history(request.body, request.parameters, HISTORY, settings, write_history(request, changes))
 
 
 def joints(request: Request, indices: Sequence[int]) -> list[int]:
@@ -443,11 +419,6 @@ def _string(raw: Raw) -> str | None:
 
 def _bytes_as_text(raw: Raw) -> str:
     return bytes(raw).decode("utf-8", "replace")
-
-
-def _is_filled(raw: Raw) -> bool:
-    value = bytes(raw)
-    return value[:1] == b"[" and bool(value[1:-1].strip())
 
 
 def _is_true(*raws: Raw) -> bool:

@@ -23,16 +23,15 @@ from reasoning_fix.dialects.splice import (
     raw_members,
     set_items,
     set_members,
-    with_history,
 )
 from reasoning_fix.dialects.turns import Other, Turn
 from reasoning_fix.dialects.twins import HALVED, UNLIKE_SCHEMA, mended
 from reasoning_fix.dialects.values import (
     Unreadable,
     encoded,
-    is_filled,
     mended_string,
     opaque,
+    open_body,
     opened,
     readable_items,
     said,
@@ -62,25 +61,10 @@ _decode_messages = msgspec.json.Decoder(list[_Message]).decode
 # ---- Requests ----------------------------------------------------------------------------------------------
 
 
-def read_request(body: bytes) -> Request:
-    """A request body, read whole; raises NotChatError if it is not one."""
-    request = open_request(body)
-    read_history(request)
-    return request
-
-
 def open_request(body: bytes) -> Request:
     """The members of a request body; raises NotChatError if it is not one."""
-    try:
-        top = raw_members(body)
-        array = top[HISTORY]
-    except KeyError:
-        raise NotChatError("the body has no messages") from None
-    except (*Unreadable, SpliceError) as error:
-        raise NotChatError(f"the body is no messages request ({type(error).__name__})") from None
-    model = mended_string(top.get("model")) or ""
-    request = Request(body, top, model, is_filled(top.get("tools")), array=array)
-    request.system = _system(top.get("system"))
+    request = open_body(body, HISTORY)
+    request.system = _system(request.parameters.get("system"))
     return request
 
 
@@ -98,7 +82,7 @@ def read_history(request: Request) -> None:
     try:
         messages = readable_items(request.array, request.odd)
     except (*Unreadable, SpliceError) as error:
-        raise NotChatError(f"the body is no messages request ({type(error).__name__})") from None
+        raise NotChatError(f"messages is not an array ({type(error).__name__})") from None
     for place, raw in enumerate(messages):
         if place < request.stands_in:
             continue
@@ -242,13 +226,6 @@ def write_history(request: Request, changes: Mapping[int, Change]) -> Written:
     if left:
         raise LeftError(left)
     return set_items(array, {}, replaced)
-
-
-def write_request(
-    request: Request, changes: Mapping[int, Change], settings: Mapping[str, bytes | None]
-) -> bytes:
-    """The body with reasoning set in some turns and members at its top. Raises SpliceError."""
-    return with_history(request.body, request.parameters, HISTORY, settings, write_history(request, changes))
 
 
 def joints(request: Request, indices: Sequence[int]) -> list[int]:

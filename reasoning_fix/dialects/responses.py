@@ -15,14 +15,14 @@ import msgspec
 from reasoning_fix.dialects import values
 from reasoning_fix.dialects.response_answers import FIELD, AnswerFolder
 from reasoning_fix.dialects.response_items import Item, layout_of, thoughts, turn_of
-from reasoning_fix.dialects.splice import SpliceError, Written, items, raw_members, set_items, with_history
+from reasoning_fix.dialects.splice import SpliceError, Written, items, set_items
 from reasoning_fix.dialects.turns import Other
 from reasoning_fix.dialects.twins import HALVED, UNLIKE_SCHEMA, mended
 from reasoning_fix.dialects.values import (
     Unreadable,
     encoded,
-    is_filled,
     mended_string,
+    open_body,
     opened,
     readable_items,
     said,
@@ -53,28 +53,13 @@ _decode_kinds = msgspec.json.Decoder(list[_Kind]).decode
 # ---- Requests ----------------------------------------------------------------------------------------------
 
 
-def read_request(body: bytes) -> Request:
-    """A request body, read whole; raises NotChatError if it is not one."""
-    request = open_request(body)
-    read_history(request)
-    return request
-
-
 def open_request(body: bytes) -> Request:
     """The members of a request body. Raises NotChatError, KeptByServer where the server has the history."""
-    try:
-        top = raw_members(body)
-        given = top[HISTORY]
-    except KeyError:
-        raise NotChatError("the body has no input") from None
-    except (*Unreadable, SpliceError) as error:
-        raise NotChatError(f"the body is not a JSON object ({type(error).__name__})") from None
+    request = open_body(body, HISTORY)
     for name in _KEPT:
-        if bytes(top.get(name, b"null")) not in (b"null", b'""'):
+        if bytes(request.parameters.get(name, b"null")) not in (b"null", b'""'):
             raise KeptByServer(f"the server keeps this conversation itself ({name})")
-    model = mended_string(top.get("model")) or ""
-    request = Request(body, top, model, is_filled(top.get("tools")), array=given)
-    request.system = mended_string(top.get("instructions")) or ""
+    request.system = mended_string(request.parameters.get("instructions")) or ""
     return request
 
 
@@ -175,13 +160,6 @@ def write_history(request: Request, changes: Mapping[int, Change]) -> Written:
         for at, new in values.places(change[FIELD] or b"[]", len(visible)).items():
             put.setdefault(visible[at] if at < len(visible) else span[-1] + 1, []).extend(new)
     return set_items(array, put, drop)
-
-
-def write_request(
-    request: Request, changes: Mapping[int, Change], settings: Mapping[str, bytes | None]
-) -> bytes:
-    """The body with reasoning set in some turns and members at its top. Raises SpliceError."""
-    return with_history(request.body, request.parameters, HISTORY, settings, write_history(request, changes))
 
 
 def joints(request: Request, indices: Sequence[int]) -> list[int]:

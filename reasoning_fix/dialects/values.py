@@ -12,7 +12,7 @@ import msgspec
 
 from reasoning_fix.dialects import splice
 from reasoning_fix.dialects.twins import loosely, oddity, readable
-from reasoning_fix.dialects.wire import AnswerError
+from reasoning_fix.dialects.wire import AnswerError, NotChatError, Request
 
 # About what Python takes for a fragment of a text besides the text, in bytes.
 PER_FRAGMENT = 64
@@ -61,10 +61,18 @@ def mended_string(raw: bytes | Raw | None) -> str | None:
         return None
 
 
-def is_filled(raw: bytes | Raw | None) -> bool:
-    """Whether the value is an array with something in it."""
-    value = b"" if raw is None else bytes(raw)
-    return value[:1] == b"[" and bool(value[1:-1].strip())
+def open_body(body: bytes, history: str) -> Request:
+    """The members of a request body, whose messages `history` names. Raises NotChatError."""
+    try:
+        top = splice.raw_members(body)
+        array = top[history]
+    except KeyError:
+        raise NotChatError(f"the body has no {history}") from None
+    except (*Unreadable, splice.SpliceError) as error:
+        raise NotChatError(f"the body is not a JSON object ({type(error).__name__})") from None
+    tools = bytes(top.get("tools", b""))
+    has_tools = tools[:1] == b"[" and bool(tools[1:-1].strip())
+    return Request(body, top, mended_string(top.get("model")) or "", has_tools, array=array)
 
 
 def joined(text: str, errors: str = "replace") -> str:

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from reasoning_fix import ReasoningFixError
-from reasoning_fix.dialects.splice import Written
+from reasoning_fix.dialects.splice import Written, with_history
 from reasoning_fix.dialects.turns import Other, Turn
 from reasoning_fix.dialects.twins import loosely
 from reasoning_fix.providers.table import Provider
@@ -104,9 +104,6 @@ class Dialect(Protocol):
     HISTORY: str
     PER_MESSAGE: bool
 
-    def read_request(self, body: bytes) -> Request:
-        """A request body, read whole. Raises NotChatError if it is not one."""
-
     def open_request(self, body: bytes) -> Request:
         """The members of a request body, its messages not read yet. Raises NotChatError if it is not one."""
 
@@ -124,11 +121,6 @@ class Dialect(Protocol):
 
         Raises LeftError where a repeated member name leaves doubt in some messages.
         """
-
-    def write_request(
-        self, request: Request, changes: Mapping[int, Change], settings: Mapping[str, bytes | None]
-    ) -> bytes:
-        """The body with reasoning set in some turns and members at its top. Raises SpliceError."""
 
     def joints(self, request: Request, indices: Sequence[int]) -> list[int]:
         """Where in the array these turns may each be several that stand side by side (see `Request.cuts`)."""
@@ -180,6 +172,24 @@ class Dialect(Protocol):
 
     def tidy(self, field: str, value: bytes) -> bytes:
         """A value that a client sent, in the one spelling that records use."""
+
+
+def read_request(dialect: Dialect, body: bytes) -> Request:
+    """A request body, read whole. Raises NotChatError if it is not one."""
+    request = dialect.open_request(body)
+    dialect.read_history(request)
+    return request
+
+
+def write_request(
+    dialect: Dialect,
+    request: Request,
+    changes: Mapping[int, Change],
+    settings: Mapping[str, bytes | None],
+) -> bytes:
+    """The body with reasoning set in some turns and members at its top. Raises SpliceError."""
+    written = dialect.write_history(request, changes)
+    return with_history(request.body, request.parameters, dialect.HISTORY, settings, written)
 
 
 def parameter(parameters: Mapping[str, msgspec.Raw], path: tuple[str, ...]) -> object:

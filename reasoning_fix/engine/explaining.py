@@ -11,7 +11,7 @@ import msgspec
 
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.turns import Turn
-from reasoning_fix.dialects.wire import NotChatError
+from reasoning_fix.dialects.wire import NotChatError, read_request
 from reasoning_fix.engine import policy
 from reasoning_fix.engine.caller import Caller
 from reasoning_fix.engine.history import NONE, Slot, visible
@@ -213,7 +213,7 @@ class _Explainer:
         self.store = knowledge.store
         self.slots = seen.history.slots
         self.dialect = caller.dialect
-        self.request = self.dialect.read_request(restored.received)
+        self.request = read_request(self.dialect, restored.received)
         self.messages = self.request.messages
         self.rule = caller.provider.rule_at(caller.endpoint, report.model)
         self.policy = policy.policy(

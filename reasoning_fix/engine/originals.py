@@ -11,7 +11,7 @@ import msgspec
 from reasoning_fix.dialects import DIALECTS, values
 from reasoning_fix.dialects.splice import SpliceError, members, set_items, set_members
 from reasoning_fix.dialects.turns import Turn
-from reasoning_fix.dialects.wire import Change, NotChatError, Request
+from reasoning_fix.dialects.wire import Change, NotChatError, Request, read_request, write_request
 
 
 class Before(msgspec.Struct, frozen=True):
@@ -52,12 +52,12 @@ def undone(body: bytes, dialect: str, before: Before) -> bytes | None:
     if speaks is None:
         return None
     try:
-        request = speaks.read_request(body)
+        request = read_request(speaks, body)
         if not all(
             0 <= i < len(request.messages) and isinstance(request.messages[i], Turn) for i in before.turns
         ):
             return None
-        written = speaks.write_request(request, before.turns, before.settings)
+        written = write_request(speaks, request, before.turns, before.settings)
         return _emptied(written, before) if dialect == "messages" else written
     except (NotChatError, SpliceError, msgspec.MsgspecError, KeyError, UnicodeError):
         return None
@@ -65,7 +65,7 @@ def undone(body: bytes, dialect: str, before: Before) -> bytes | None:
 
 def _emptied(body: bytes, before: Before) -> bytes:
     """Messages that held nothing but what was put in: their dialect leaves no content without a block."""
-    request = DIALECTS["messages"].read_request(body)
+    request = read_request(DIALECTS["messages"], body)
     left = [i for i, fields in before.turns.items() if i in request.own and not any(fields.values())]
     if not left:
         return body

@@ -15,7 +15,7 @@ import msgspec
 
 from reasoning_fix.dialects import DIALECTS, values
 from reasoning_fix.dialects.splice import SpliceError
-from reasoning_fix.dialects.wire import NotChatError, Request
+from reasoning_fix.dialects.wire import NotChatError, Request, read_request
 from reasoning_fix.engine import policy
 from reasoning_fix.engine.restoring import Restored, conversation_of, restore
 from reasoning_fix.providers.lessons import TURN_OFF, About, Lesson
@@ -158,7 +158,7 @@ class _PutIn:
 
     def __init__(self, sent: Restored) -> None:
         speaks = DIALECTS[sent.caller.endpoint.dialect]
-        came, went = speaks.read_request(sent.received), speaks.read_request(sent.sent)
+        came, went = read_request(speaks, sent.received), read_request(speaks, sent.sent)
         self.places: set[int] = set()
         self.values: list[bytes] = []
         for index, own in went.own.items():

@@ -13,6 +13,7 @@ import msgspec
 
 from reasoning_fix.dialects.splice import LeftError, set_members
 from reasoning_fix.dialects.turns import Other
+from reasoning_fix.dialects.wire import read_request
 from reasoning_fix.engine import policy as policies
 from reasoning_fix.engine.caller import Caller
 from reasoning_fix.engine.history import NONE
@@ -155,7 +156,7 @@ def _lessons(body: bytes, caller: Caller, knowledge: Knowledge, name: str, model
 
 def conversation_of(body: bytes, caller: Caller) -> str:
     """A name for a conversation that says nothing to others: a keyed fingerprint of how it begins."""
-    request = caller.dialect.read_request(body)
+    request = read_request(caller.dialect, body)
     first = next((message for message in request.messages if isinstance(message, Other)), None)
     fingerprints = caller.fingerprints
     return fingerprints.of("conversation", fingerprints.other(first) if first is not None else NONE).hex()

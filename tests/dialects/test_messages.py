@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reasoning_fix.dialects import message_answers, messages
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.turns import Call, Other, Turn
-from reasoning_fix.dialects.wire import Answered, AnswerError, NotChatError, Request
+from reasoning_fix.dialects.wire import Answered, AnswerError, NotChatError, Request, read_request
 from reasoning_fix.engine.matching.verdicts import Content
 from reasoning_fix.providers.table import load_table
 from tests import SAMPLES
@@ -132,7 +132,7 @@ def edited(history: list[Message], index: int, content: object) -> list[Message]
 
 
 def read(*history: object, **parameters: object) -> Request:
-    return messages.read_request(json.dumps({"messages": history} | parameters).encode())
+    return read_request(messages, json.dumps({"messages": history} | parameters).encode())
 
 
 REMINDER = text("<system-reminder>\nToday is Tuesday.\n</system-reminder>")
@@ -234,7 +234,7 @@ def test_parameters() -> None:
 
 @pytest.mark.parametrize("tools", [b"[]", b"[ \n]", b"null", b"{}", b'"a b"', b'{ "a":1}'])
 def test_a_request_without_tools(tools: bytes) -> None:
-    assert not messages.read_request(b'{"messages":[],"tools":%b}' % tools).has_tools
+    assert not read_request(messages, b'{"messages":[],"tools":%b}' % tools).has_tools
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_request_without_tools(tools: bytes) -> None:
 )
 def test_what_is_no_messages_request(body: bytes) -> None:
     with pytest.raises(NotChatError):
-        messages.read_request(body)
+        read_request(messages, body)
     with pytest.raises(NotChatError):
         scene_at().restore((), body=body)
 

@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from reasoning_fix.dialects import response_answers, responses
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.turns import Call, Other, Turn
-from reasoning_fix.dialects.wire import Answered, AnswerError, KeptByServer, NotChatError, Request
+from reasoning_fix.dialects.wire import (
+    Answered,
+    AnswerError,
+    KeptByServer,
+    NotChatError,
+    Request,
+    read_request,
+)
 from reasoning_fix.engine.matching.verdicts import Content
 from reasoning_fix.providers.table import load_table
 from tests import SAMPLES
@@ -118,7 +125,7 @@ def shape(items: Sequence[Item]) -> str:
 
 
 def read(given: object, **parameters: object) -> Request:
-    return responses.read_request(json.dumps({"input": given} | parameters).encode())
+    return read_request(responses, json.dumps({"input": given} | parameters).encode())
 
 
 IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
@@ -219,7 +226,7 @@ def test_parameters() -> None:
 )
 def test_what_is_no_responses_request(body: bytes) -> None:
     with pytest.raises(NotChatError):
-        responses.read_request(body)
+        read_request(responses, body)
     with pytest.raises(NotChatError):
         scene_at().restore((), body=body)
 

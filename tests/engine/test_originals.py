@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from reasoning_fix.dialects import DIALECTS
+from reasoning_fix.dialects.wire import read_request
 from reasoning_fix.engine.originals import Before, undone
 from reasoning_fix.providers.lessons import Lesson
 from reasoning_fix.proxy import metadata
@@ -74,7 +75,7 @@ LESSONS = {
 
 def said(dialect: str, body: bytes) -> Any:
     """What a body says to its dialect, however it is spelled."""
-    request = DIALECTS[dialect].read_request(body)
+    request = read_request(DIALECTS[dialect], body)
     rest = {name: json.loads(bytes(v)) for name, v in request.parameters.items()}
     own = {
         index: {name: json.loads(value) for name, value in fields.items()}

@@ -11,6 +11,7 @@ import msgspec
 
 from reasoning_fix.dialects import DIALECTS
 from reasoning_fix.dialects.turns import Call, Turn
+from reasoning_fix.dialects.wire import read_request, write_request
 from reasoning_fix.engine import usage
 from reasoning_fix.engine.history import visible
 from reasoning_fix.engine.usage import Usage
@@ -96,11 +97,11 @@ def request(
         spelled["tools"] = [_TOOLS[dialect]]
     body = msgspec.json.encode(spelled | dict(more))
     wire = DIALECTS[dialect]
-    read = wire.read_request(body)
+    read = read_request(wire, body)
     turns = [index for index, message in enumerate(read.messages) if isinstance(message, Turn)]
     said = [step for step in steps if isinstance(step, Said)]
     changes = {index: step.fields for index, step in zip(turns, said, strict=True) if step.fields}
-    return wire.write_request(read, changes, {}) if changes else body
+    return write_request(wire, read, changes, {}) if changes else body
 
 
 def answer(dialect: Dialect, body: bytes, streamed: bool, snapshots: bool) -> Answer | None:

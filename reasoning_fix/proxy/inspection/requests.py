@@ -14,6 +14,7 @@ import msgspec
 from reasoning_fix.dialects import DIALECTS
 from reasoning_fix.dialects.turns import Turn
 from reasoning_fix.dialects.wire import KeptByServer, NotChatError, Request
+from reasoning_fix.dialects.wire import read_request as read_by
 from reasoning_fix.engine.report import Treated
 from reasoning_fix.proxy.inspection.parts import (
     REASONING_FIELDS,
@@ -161,7 +162,7 @@ def _odd(item: object) -> list[Part]:
 def _as_read(body: bytes, dialect: str) -> Request | None:
     """The request as the dialect reads it; None if it does not."""
     try:
-        return DIALECTS[dialect].read_request(body)
+        return read_by(DIALECTS[dialect], body)
     except (KeptByServer, NotChatError):
         return None
 
