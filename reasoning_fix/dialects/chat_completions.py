@@ -42,7 +42,7 @@ _EMPTY = Raw(b"")
 
 
 class _Message(msgspec.Struct, gc=False):
-    role: Raw = _EMPTY
+    role: str = ""
     content: Raw = _EMPTY
     tool_calls: Raw = _EMPTY
     function_call: Raw = _EMPTY
@@ -93,10 +93,7 @@ def brought(request: Request) -> list[dict[str, bytes]] | None:
     request.opened = messages = _open_messages(request)
     if messages and _is_true(messages[-1].prefix, messages[-1].partial):
         return None
-    try:
-        return [_own_fields(message) for message in messages if _string(message.role) == "assistant"]
-    except UnicodeError:
-        return None
+    return [_own_fields(message) for message in messages if message.role == "assistant"]
 
 
 def read_history(request: Request) -> None:
@@ -118,7 +115,7 @@ def read_history(request: Request) -> None:
 
 def _read_message(request: Request, index: int, message: _Message) -> None:
     """Raises UnicodeError, with nothing done, where a text is not UTF-8."""
-    role = _string(message.role)
+    role = message.role
     if role == "assistant":
         own = _own_fields(message)
         for value in own.values():
@@ -127,10 +124,11 @@ def _read_message(request: Request, index: int, message: _Message) -> None:
         request.messages.append(_read_turn(message))
         if own:
             request.own[index] = own
-        if bytes(message.content) in (b"", b"null"):
+        content = bytes(message.content)
+        if content in (b"", b"null"):
             request.null_content.add(index)
-        elif bytes(message.content)[:1] == b"[":
-            request.in_parts[index] = bytes(message.content)
+        elif content[:1] == b"[":
+            request.in_parts[index] = content
     elif role in _SYSTEM_ROLES:
         text = _text(message.content)[0]
         request.messages.append(None)
@@ -340,6 +338,8 @@ def _read_turn(message: _Message) -> Turn:
 
 
 def _read_calls(message: _Message) -> tuple[Call, ...]:
+    if message.function_call is _EMPTY and message.tool_calls is _EMPTY:
+        return ()
     if bytes(message.function_call)[:1] == b"{":
         try:
             legacy = _decode_function(message.function_call)

@@ -185,6 +185,8 @@ class Treatment:
 
     def _without_refused(self, came: dict[str, bytes]) -> tuple[dict[str, bytes | None], dict[str, bytes]]:
         """What is to be taken out of a client's own reasoning since it is refused here, and what is left."""
+        if not came:
+            return {}, came
         change: dict[str, bytes | None] = {name: None for name in came if name in self._policy.forbidden}
         for name in came.keys() & self._refused.keys() - change.keys():
             left = self._dialect.without(name, came[name], self._refused[name])
