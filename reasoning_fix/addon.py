@@ -17,4 +17,4 @@ from reasoning_fix.proxy.pages import Pages  # noqa: E402
 from reasoning_fix.proxy.watchdog import Watchdog  # noqa: E402
 
 _interceptor = Interceptor()
-addons = [Pages(_interceptor.store_state), Watchdog(), _interceptor]
+addons = [Pages(_interceptor.store_state, _interceptor.book), Watchdog(), _interceptor]

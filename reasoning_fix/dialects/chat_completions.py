@@ -325,9 +325,18 @@ def _open_messages(request: Request) -> list[_Message]:
         try:
             messages.append(_decode_message(raw))
         except _Unreadable:
-            request.odd[position] = UNLIKE_SCHEMA
-            messages.append(_Message(content=Raw(raw)))
+            message, odd = _opened_by_twin(raw)
+            request.odd[position] = odd
+            messages.append(message)
     return messages
+
+
+def _opened_by_twin(raw: bytes | Raw) -> tuple[_Message, str]:
+    """A message that cannot be opened as it is, and what is odd about it."""
+    try:
+        return _decode_message(mended(bytes(raw))), HALVED
+    except _Unlike:
+        return _Message(content=Raw(raw)), UNLIKE_SCHEMA
 
 
 def _read_turn(message: _Message) -> Turn:

@@ -4,6 +4,8 @@ import msgspec
 
 HOST = "reasoning.fix"
 PATH = "/health"
+RECENT_PATH = "/recent"
+METRICS_PATH = "/metrics"
 
 
 class Counts(msgspec.Struct):

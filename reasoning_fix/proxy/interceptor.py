@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ from reasoning_fix.proxy.passages import Passage
 from reasoning_fix.proxy.resources import Resources
 from reasoning_fix.proxy.retry import reason, retry
 from reasoning_fix.proxy.stats import counting, tables
+from reasoning_fix.proxy.stats.book import Book
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.streams.copies import Kept
 
@@ -113,10 +115,11 @@ class Interceptor:
         if route is None:
             return None
         counts.requests += 1
+        came = time.perf_counter()
         if len(flow.request.raw_content) > background.LARGE:
-            return self._restore_large(flow, route)
+            return self._restore_large(flow, route, came)
         try:
-            self._send_on(flow, route, self._work(flow, route)())
+            self._send_on(flow, self._work(flow, route)(), came)
         except Exception as fault:
             _forward_untouched(route.host, fault)
         return None
@@ -181,8 +184,8 @@ class Interceptor:
         taught = again.was_answered()
         if first is not None and isinstance(tap := first.stream, Tap):
             tap.put_in_place(_in_coding_of(first, flow.response))
-        if passage.line is not None:
-            counting.repaired(self._open().book, passage.line, refused, again, taught)
+        if passage.counted is not None:
+            counting.repaired(self._open().book, passage.counted, refused, again, taught)
         flow.metadata[metadata.KEY] = _notes(again)
         _tell(flow, again, reason(refused.refused))
         return again
@@ -201,13 +204,17 @@ class Interceptor:
         return refusals.in_place_of_answer(body) if response.status_code == 200 else body
 
     def _count(self, flow: http.HTTPFlow, passage: Passage) -> None:
-        if passage.line is not None:
+        if passage.counted is not None:
             status = flow.response.status_code if flow.response else 0
-            counting.answered(self._open().book, passage.line, passage.exchange, status)
+            counting.answered(self._open().book, passage.counted, passage.exchange, status)
 
     def store_state(self) -> StoreState:
         """Where turns are kept now, for the health page."""
         return self._open().state(self._options)
+
+    def book(self) -> Book:
+        """What was counted, for the pages."""
+        return self._open().book
 
     def _finish(self, flow: http.HTTPFlow, complete: bool) -> Passage | None:
         """A flow has come to its end: so has the answer that its tap saw."""
@@ -234,15 +241,16 @@ class Interceptor:
         caller = callers.caller(flow, route, engine.installation)
         return lambda: engine.restore(body, caller, defers=True)
 
-    def _send_on(self, flow: http.HTTPFlow, route: Route, exchange: Exchange) -> None:
-        """Send a request on as it was restored, and say so."""
+    def _send_on(self, flow: http.HTTPFlow, exchange: Exchange, came: float) -> None:
+        """Send a request on that `came` then, as it was restored, and say so."""
+        delay = time.perf_counter() - came
         passage = Passage(exchange)
         passages.begin(flow, passage)
         client = flow.request.headers.get("user-agent", "")
         book = self._open().book
 
         def account() -> None:
-            passage.line = counting.asked(book, exchange, client)
+            passage.counted = counting.asked(book, exchange, client, delay)
             flow.metadata[metadata.KEY] = _notes(exchange)
 
         if exchange.is_deferred:
@@ -259,9 +267,9 @@ class Interceptor:
         elif report.thinking_off:
             _comment(flow, "not touched: thinking is off")
 
-    async def _restore_large(self, flow: http.HTTPFlow, route: Route) -> None:
+    async def _restore_large(self, flow: http.HTTPFlow, route: Route, came: float) -> None:
         try:
-            self._send_on(flow, route, await background.done(self._work(flow, route)))
+            self._send_on(flow, await background.done(self._work(flow, route)), came)
         except Exception as fault:
             _forward_untouched(route.host, fault)
 

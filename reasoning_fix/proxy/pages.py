@@ -4,11 +4,11 @@ They are answered here and nowhere else: no connection to that name ever leaves 
 never change anything, and a page of another origin can neither read nor frame nor run them.
 """
 
-import html
+import asyncio
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -20,7 +20,12 @@ from mitmproxy.proxy.mode_specs import ReverseMode
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from reasoning_fix import __version__
-from reasoning_fix.proxy.health import HOST, PATH, Health, StoreState, counts
+from reasoning_fix.proxy import front_page
+from reasoning_fix.proxy.health import HOST, METRICS_PATH, PATH, RECENT_PATH, Health, StoreState, counts
+from reasoning_fix.proxy.stats import metrics
+from reasoning_fix.proxy.stats.book import Book
+from reasoning_fix.proxy.stats.counts import day_of
+from reasoning_fix.proxy.stats.recent import recent
 
 _TLS_PORT = 443
 _STARTED = time.monotonic()
@@ -62,19 +67,24 @@ class Pages:
 
     name = "reasoning_fix_pages"
 
-    def __init__(self, store_state: Callable[[], StoreState]) -> None:
+    def __init__(self, store_state: Callable[[], StoreState], book: Callable[[], Book]) -> None:
         self._store_state = store_state
+        self._book = book
         self._authority: x509.Certificate | None = None
 
     def running(self) -> None:
         """The CA that this process signs with, also when the file has another by the time it is asked for."""
         self._authority = _authority()
 
-    def requestheaders(self, flow: http.HTTPFlow) -> None:
+    def requestheaders(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
+        """A request for these pages is answered; all others go on without a wait."""
         if flow.response or flow.error or not flow.live or not is_own_page(flow):
-            return
+            return None
+        return self._serve(flow)
+
+    async def _serve(self, flow: http.HTTPFlow) -> None:
         flow.request.stream = False
-        flow.response = self._answer(flow.request)
+        flow.response = await self._answer(flow.request)
 
     def http_connect(self, flow: http.HTTPFlow) -> None:
         """A tunnel to these pages must not reach out; over TLS the CA may not speak for this name."""
@@ -92,8 +102,8 @@ class Pages:
         if data.server.address and _is_own(data.server.address[0]):
             data.server.error = f"{HOST} is a page of this proxy, reached over plain HTTP"
 
-    def _answer(self, request: http.Request) -> http.Response:
-        path = request.path.partition("?")[0]
+    async def _answer(self, request: http.Request) -> http.Response:
+        path, _, query = request.path.partition("?")
         if request.method not in ("GET", "HEAD"):
             answer = _text(405, "These pages can only be read.\n")
             answer.headers["allow"] = "GET, HEAD"
@@ -101,17 +111,31 @@ class Pages:
             body = msgspec.json.format(msgspec.json.encode(self._health()), indent=2)
             answer = _response(200, body + b"\n", "application/json")
         elif path == "/":
-            answer = _response(200, _page(self._health()).encode(), "text/html; charset=utf-8")
+            answer = _response(200, (await self._front_page(query)).encode(), "text/html; charset=utf-8")
+        elif path == RECENT_PATH:
+            after = query.removeprefix("after=")
+            told = recent.page(os.getpid(), int(after) if after.isdecimal() and len(after) < 16 else 0)
+            answer = _response(200, msgspec.json.encode(told), "application/json")
+        elif path == METRICS_PATH:
+            told_total = metrics.exposition(self._book().total(), self._health())
+            answer = _response(200, told_total.encode(), metrics.MEDIA_TYPE)
         elif path in _CERTIFICATES:
             answer = _certificate(path, self._authority)
         else:
-            known = ", ".join(["/", PATH, *_CERTIFICATES])
+            known = ", ".join(["/", PATH, RECENT_PATH, METRICS_PATH, *_CERTIFICATES])
             answer = _text(404, f"There is no such page; there are {known}.\n")
         if request.method == "HEAD":
             length = answer.headers["content-length"]
             answer.content = b""
             answer.headers["content-length"] = length
         return answer
+
+    async def _front_page(self, query: str) -> str:
+        """The counts lie in a file, which is not read on the event loop."""
+        book = self._book()
+        found = await asyncio.to_thread(lambda: book.counts(front_page.DAYS))
+        today = day_of(time.time())
+        return front_page.page(self._health(), found, recent.after(), today, refreshes=query != "still")
 
     def _health(self) -> Health:
         store = self._store_state()
@@ -167,61 +191,3 @@ def _text(status: int, text: str) -> http.Response:
 
 def _response(status: int, body: bytes, media_type: str) -> http.Response:
     return http.Response.make(status, body, {"content-type": media_type, **_HEADERS})
-
-
-def _page(health: Health) -> str:
-    done = health.counts
-    kept = "only while the proxy runs, in memory" if health.store.kind == "memory" else health.store.path
-    rows = {
-        "version": f"{health.version} (mitmproxy {health.mitmproxy}, Python {health.python})",
-        "running for": _duration(health.uptime_seconds),
-        "process": str(health.pid),
-        "listening": ", ".join(health.listening),
-        "chat requests": f"{done.requests}",
-        "turns": f"{done.recorded} recorded, {done.restored} restored, {done.filled} filled",
-        "store": f"{kept} ({'healthy' if health.store.healthy else 'not healthy: see the log'})",
-        "CA": f"SHA-256 {health.ca_sha256}, until {health.ca_expires}" if health.ca_sha256 else "missing",
-    }
-    table = "\n".join(
-        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in rows.items()
-    )
-    return _PAGE.format(status=html.escape(health.status), table=table, host=HOST)
-
-
-def _duration(seconds: float) -> str:
-    minutes, whole = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (whole, "s")]
-    return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 s"
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<meta name="color-scheme" content="light dark">
-<title>reasoning-fix: {status}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem }}
-th {{ text-align: left; vertical-align: top; padding-right: 1.5rem; white-space: nowrap; font-weight: 600 }}
-td {{ overflow-wrap: anywhere }}
-code {{ overflow-wrap: anywhere }}
-</style>
-<h1>reasoning-fix: {status}</h1>
-<table>
-{table}
-</table>
-<h2>Trust its CA</h2>
-<p>The proxy decrypts provider hosts only, with certificates of its own CA:
-<a href="/cert.pem">cert.pem</a> (most programs), <a href="/cert.crt">cert.crt</a> (Windows, Android).
-Compare the fingerprint above with <code>reasoning-fix ca show</code> before you trust it.</p>
-<ul>
-<li>One program: <code>reasoning-fix exec -- PROGRAM</code> sets everything it needs.</li>
-<li>Every program of this user: <code>reasoning-fix ca install</code> (undo: <code>ca uninstall</code>).</li>
-<li>By hand, per system and runtime: certs.md, beside the README.</li>
-<li>Something does not work: <code>reasoning-fix doctor</code> names it and the fix.</li>
-</ul>
-<p>For programs: <a href="/health">http://{host}/health</a></p>
-</html>
-"""

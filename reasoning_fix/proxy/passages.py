@@ -10,18 +10,18 @@ from mitmproxy import http
 
 from reasoning_fix.engine.exchange import Exchange
 from reasoning_fix.engine.tap import Tap
-from reasoning_fix.proxy.stats.counts import Line
+from reasoning_fix.proxy.stats.counting import Counted
 
 
 class Passage(msgspec.Struct):
     """A request on its way.
 
-    `line` is its line in the book of counts, `tap` what its answer passes through. `is_retry`: it was sent by
+    `counted` is where it is counted, `tap` what its answer passes through. `is_retry`: it was sent by
     this proxy itself, in place of one that was refused. `is_given_up`: its answer is of no use to us.
     """
 
     exchange: Exchange
-    line: Line | None = None
+    counted: Counted | None = None
     tap: Tap | None = None
     is_retry: bool = False
     is_given_up: bool = False

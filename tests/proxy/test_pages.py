@@ -1,5 +1,6 @@
 """The pages at http://reasoning.fix/ through a real proxy: what they say, and what nobody can do there."""
 
+import asyncio
 import hashlib
 import http.client
 import json
@@ -19,6 +20,7 @@ from mitmproxy.test import taddons, tflow, tutils
 from reasoning_fix import __version__
 from reasoning_fix.proxy.health import Counts, Health, StoreState
 from reasoning_fix.proxy.pages import Pages, is_own_page
+from reasoning_fix.proxy.stats.book import Book
 from tests.conftest import StartProxy
 from tests.mitmdump import Proxy, raw_post
 from tests.provider.simulator import DEEPSEEK, Simulator
@@ -101,27 +103,33 @@ def test_the_certificate_can_be_downloaded_and_the_key_cannot(proxy: Proxy, path
     assert b"PRIVATE" not in body
 
 
+def serve(page: Pages, flow: mitm_http.HTTPFlow) -> None:
+    waiting = page.requestheaders(flow)
+    assert asyncio.iscoroutine(waiting)
+    asyncio.run(waiting)
+
+
 def test_a_key_beside_the_certificate_is_not_served(tmp_path: Path) -> None:
     with taddons.context() as context:
         context.options.add_option("confdir", str, "", "")
         context.options.confdir = str(tmp_path)
-        page = Pages(lambda: StoreState("memory", "", True))
+        page = Pages(lambda: StoreState("memory", "", True), lambda: Book(None))
         _make_authority(tmp_path)
         key_too = (tmp_path / "mitmproxy-ca.pem").read_bytes()
         assert b"PRIVATE KEY" in key_too
         (tmp_path / "mitmproxy-ca-cert.pem").write_bytes(key_too)
         page.running()
         flow = _flow("reasoning.fix", path="/cert.pem")
-        page.requestheaders(flow)
+        serve(page, flow)
         assert flow.response is not None and flow.response.status_code == 200
         assert b"PRIVATE" not in (flow.response.content or b"")
         (tmp_path / "mitmproxy-ca-cert.pem").unlink()
         page.running()
         flow = _flow("reasoning.fix", path="/cert.pem")
-        page.requestheaders(flow)
+        serve(page, flow)
         assert flow.response is not None and flow.response.status_code == 404
         flow = _flow("reasoning.fix")
-        page.requestheaders(flow)
+        serve(page, flow)
         assert flow.response is not None and json.loads(flow.response.content or b"")["status"] == "degraded"
 
 

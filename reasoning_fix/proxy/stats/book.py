@@ -58,6 +58,7 @@ class Book:
         self._lock = threading.Lock()
         self._file_lock = threading.Lock()
         self._waiting: Counts = {}
+        self._total: Counts = {}
         self._pruned = ""
         self._told = False
         self._stop = threading.Event()
@@ -67,9 +68,8 @@ class Book:
     def add(self, line: Line, counts: Mapping[str, int]) -> None:
         """Add to the counts of a line. Beyond MOST_LINES that wait, new models and clients are "other"."""
         with self._lock:
-            if line not in self._waiting and len(self._waiting) >= MOST_LINES:
-                line = line._replace(model=OTHER, client=OTHER)
-            _add(self._waiting, line, counts)
+            _add(self._waiting, _within(self._waiting, line), counts)
+            _add(self._total, _within(self._total, line._replace(day="")), counts)
             if self._path is None:
                 self._forget_old()
             elif self._thread is None and not self._stop.is_set():
@@ -92,6 +92,11 @@ class Book:
             for line, counts in self._waiting.items():
                 _add(found, line, counts)
         return since(found, days, self._clock())
+
+    def total(self) -> Counts:
+        """What was counted since the book was opened, by lines without a day. Nothing goes away of it."""
+        with self._lock:
+            return {line: Counter(counts) for line, counts in self._total.items()}
 
     def flush(self) -> None:
         """Write what waits; what the file does not take goes on waiting."""
@@ -228,6 +233,12 @@ def _without_names(counts: Counts) -> Counts:
     for line, some in counts.items():
         _add(found, line._replace(model=OTHER, client=OTHER), some)
     return found
+
+
+def _within(counts: Counts, line: Line) -> Line:
+    """The line, or one without names where there are too many."""
+    known = line in counts or len(counts) < MOST_LINES
+    return line if known else line._replace(model=OTHER, client=OTHER)
 
 
 def _add(counts: Counts, line: Line, more: Mapping[str, int]) -> None:

@@ -1,7 +1,8 @@
-"""Adds requests and what came of them to the book. It sees counts and names, never a body."""
+"""Adds requests and what came of them to the book and the latest ones. It sees counts, never a body."""
 
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from reasoning_fix.engine.exchange import Exchange
 from reasoning_fix.engine.recording import Recorder
@@ -10,36 +11,70 @@ from reasoning_fix.providers.refusals import STATUSES
 from reasoning_fix.proxy.stats import counts
 from reasoning_fix.proxy.stats.book import Book
 from reasoning_fix.proxy.stats.counts import Line, by
+from reasoning_fix.proxy.stats.recent import Entry, recent
+
+_RESTORED = by(counts.RESTORED, "")
 
 
-def asked(book: Book, exchange: Exchange, user_agent: str, clock: Callable[[], float] = time.time) -> Line:
-    """A chat request was read, and goes on. Its line in the book."""
-    report = exchange.report
-    line = counts.line(clock(), exchange.caller.provider.name, report.model, user_agent)
+class Counted(NamedTuple):
+    """A request that is counted: on this line of the book, and in this entry of the latest ones."""
+
+    line: Line
+    entry: Entry
+
+
+def asked(
+    book: Book, exchange: Exchange, user_agent: str, delay: float, clock: Callable[[], float] = time.time
+) -> Counted:
+    """A chat request was read, and goes on after this `delay` (seconds). For what comes of it."""
+    report, now = exchange.report, clock()
+    line = counts.line(now, exchange.caller.provider.name, report.model, user_agent)
     book.add(line, {counts.REQUESTS: 1} | _treated(report))
-    return line
+    entry = recent.add(line, now)
+    entry.delay, entry.thinking_off = delay, report.thinking_off
+    _tell(entry, report)
+    return Counted(line, entry)
 
 
-def answered(book: Book, line: Line, exchange: Exchange, status: int) -> None:
+def answered(book: Book, counted: Counted, exchange: Exchange, status: int) -> None:
     """Its answer has come to its end, with this status (0: there was none), or was cut."""
+    line, entry = counted
     if status in STATUSES or exchange.refused:
-        book.add(line, {by(counts.REFUSED, exchange.refused or counts.OTHER): 1})
+        entry.refused = exchange.refused or counts.OTHER
+        book.add(line, {by(counts.REFUSED, entry.refused): 1})
     elif status == 200:
         avoided = int(exchange.report.demanded > 0)
         book.add(line, _came_of(exchange.recorder) | {counts.AVOIDED: avoided})
+    _end(entry, exchange, status)
 
 
-def repaired(book: Book, line: Line, refused: Exchange, again: Exchange, taught: bool) -> None:
+def repaired(book: Book, counted: Counted, refused: Exchange, again: Exchange, taught: bool) -> None:
     """It was refused, and answered when it was sent again; whether that taught anything."""
-    found = {by(counts.REFUSED, again.refused or counts.OTHER): 1, counts.REPAIRED: 1}
+    line, entry = counted
+    entry.refused, entry.is_repaired = again.refused or counts.OTHER, True
+    found = {by(counts.REFUSED, entry.refused): 1, counts.REPAIRED: 1}
     found[counts.LESSONS] = int(taught)
     found[counts.FILLED] = max(0, again.report.filled - refused.report.filled)
     found[counts.ADDED] = max(0, again.report.grown)
     book.add(line, found | _came_of(again.recorder))
+    _tell(entry, again.report)
+    _end(entry, again, 200)
+
+
+def _tell(entry: Entry, report: Report) -> None:
+    entry.turns = report.wanted + report.client["kept"]
+    entry.restored, entry.filled, entry.moved = report.restored, report.filled, report.moved
+
+
+def _end(entry: Entry, exchange: Exchange, status: int) -> None:
+    cost = exchange.recorder.cost
+    entry.is_done, entry.status, entry.prompt, entry.cached = True, status, cost.prompt, cost.cached
+    recent.changes += 1
+    entry.seen = recent.changes
 
 
 def _treated(report: Report) -> dict[str, int]:
-    found = {by(counts.RESTORED, way): count for way, count in report.evidence.items()}
+    found: dict[str, int] = {_RESTORED + way: count for way, count in report.evidence.items()}
     found[counts.FILLED] = report.filled
     found[counts.ADDED] = max(0, report.grown)
     # A request counts once, for the worst that happened to one of its turns.

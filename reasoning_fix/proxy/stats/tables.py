@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from reasoning_fix.proxy.stats import counts
 from reasoning_fix.proxy.stats.book import Counts
+from reasoning_fix.proxy.stats.recent import Entry
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _LONGEST_NAME = 44
@@ -23,7 +24,7 @@ def totals(found: Counts) -> Counter[str]:
     """All lines together; counts by kind also under their name alone."""
     total: Counter[str] = sum(found.values(), Counter())
     for name in counts.BY_KIND:
-        total[name] = sum(_kinds(total, name).values())
+        total[name] = sum(kinds(total, name).values())
     return total
 
 
@@ -45,6 +46,29 @@ def chart(found: Counts, *, width: int = 60, plain: bool = False) -> list[str]:
         spared = some[counts.AVOIDED] + some[counts.REPAIRED]
         lines.append(f"{day}  {bar} {number}{f' ({spared})' if spared else ''}".rstrip())
     return lines
+
+
+def outcome(entry: Entry) -> str:
+    """What was done to a request, in a few words."""
+    parts = [
+        f"{number} {how}"
+        for number, how in ((entry.restored, "restored"), (entry.filled, "filled"), (entry.moved, "moved"))
+        if number
+    ]
+    if not parts:
+        return "thinking is off" if entry.thinking_off else "nothing to restore"
+    return ", ".join(parts) + f" of {_turns(entry.turns)}"
+
+
+def answer(entry: Entry) -> str:
+    """What came of a request, in a few words."""
+    if not entry.is_done:
+        return "under way"
+    if entry.is_repaired:
+        return f"refused ({entry.refused}), repaired"
+    if entry.refused:
+        return f"refused ({entry.refused})"
+    return str(entry.status) if entry.status else "cut"
 
 
 def size(number: int) -> str:
@@ -77,9 +101,9 @@ def _models(found: Counts) -> list[str]:
             _short(f"{provider} {model}"),
             str(some[counts.REQUESTS]),
             str(some[counts.RECORDED]),
-            str(sum(_kinds(some, counts.RESTORED).values())),
+            str(sum(kinds(some, counts.RESTORED).values())),
             str(some[counts.FILLED]),
-            str(sum(_kinds(some, counts.REFUSED).values())),
+            str(sum(kinds(some, counts.REFUSED).values())),
             str(some[counts.REPAIRED]),
             _share(some[counts.CACHED], some[counts.PROMPT]),
         )
@@ -89,7 +113,7 @@ def _models(found: Counts) -> list[str]:
 
 
 def _summary(total: Counter[str]) -> list[str]:
-    ways, means = _kinds(total, counts.RESTORED), _kinds(total, counts.REFUSED)
+    ways, means = kinds(total, counts.RESTORED), kinds(total, counts.REFUSED)
     spared = total[counts.AVOIDED] + total[counts.REPAIRED]
     lines = [f"requests that would have been refused, and were answered: {spared}"]
     if ways:
@@ -127,7 +151,7 @@ def _clients(found: Counts) -> list[str]:
     ]
 
 
-def _kinds(some: Counter[str], name: str) -> Counter[str]:
+def kinds(some: Counter[str], name: str) -> Counter[str]:
     """The counts by kind under a name: by evidence, by meaning."""
     prefix = counts.by(name, "")
     return Counter(
@@ -161,3 +185,7 @@ def _bar(length: float, plain: bool) -> str:
         return "#" * (round(length) or (length > 0))
     whole, rest = divmod(max(round(length * 8), int(length > 0)), 8)
     return "█" * whole + _EIGHTHS[rest].strip()
+
+
+def _turns(number: int) -> str:
+    return "1 turn" if number == 1 else f"{number} turns"
