@@ -102,6 +102,15 @@ class Browser:
     def open(self, url: str) -> None:
         self._ask("Page.navigate", url=url)
 
+    def size(self, width: int, height: int) -> None:
+        """A window of so many pixels, as of a phone or a screen."""
+        sizes = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self._ask("Emulation.setDeviceMetricsOverride", **sizes)
+
+    def show_as(self, scheme: str) -> None:
+        """The person prefers a "light" or a "dark" page."""
+        self._ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression in the page."""
         result = self._ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)

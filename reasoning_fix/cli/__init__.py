@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "service": ("service", "keep the proxy running: install, status, remove"),
     "system-proxy": ("system_proxy", "send every program of this desktop through the proxy: on, off, status"),
     "doctor": ("doctor", "find what is wrong and say the fix"),
+    "watch": ("watch", "follow the running proxy: each request, and what was done to it"),
     "stats": ("stats", "show what was restored, refused and cached, day by day"),
     "learned": ("learned", "list what refusals taught"),
     "forget": ("forget", "erase recorded turns, lessons or counts"),

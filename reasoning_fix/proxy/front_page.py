@@ -11,7 +11,7 @@ from reasoning_fix.proxy.stats.recent import Entry
 from reasoning_fix.proxy.stats.tables import answer, outcome
 
 DAYS = 14
-_SHOWN = 30
+_SHOWN = 15
 _REFRESH_SECONDS = 5
 
 

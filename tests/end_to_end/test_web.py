@@ -5,6 +5,7 @@ Without a Chromium (or tmux) these tests are skipped; `.ci/run` installs them wh
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from tests.conftest import StartProxy
 from tests.console import free_ports
 from tests.mitmdump import ADDON, Proxy
 from tests.provider.simulator import DEEPSEEK, Simulator
+from tests.proxy.test_pages import page_of
 
 PASSWORD = "a-word-for-this-test"
 ROWS = ".flow-table tbody tr[class]"
@@ -103,7 +105,7 @@ def test_mitmweb_shows_the_conversation(
 class Terminal:
     """A program in a terminal of its own: a tmux server that nobody else uses."""
 
-    def __init__(self, command: list[str], home: Path) -> None:
+    def __init__(self, command: list[str], home: Path, columns: int = 140) -> None:
         self._tmux = ["tmux", "-u", "-S", str(home / "tmux"), "-f", os.devnull]
         environment = {
             "HOME": str(home),
@@ -111,7 +113,7 @@ class Terminal:
             "LC_ALL": "C.UTF-8",
             "TERM": "xterm-256color",
         }
-        size = ["-x", "140", "-y", "70"]
+        size = ["-x", str(columns), "-y", "70"]
         subprocess.run([*self._tmux, "new-session", "-d", *size, *command], env=environment, check=True)
 
     def press(self, key: str) -> None:
@@ -124,6 +126,13 @@ class Terminal:
             if text in seen:
                 return seen
             assert time.monotonic() < end, f"no {text!r} on the screen within {seconds} s, but:\n{seen}"
+            time.sleep(0.1)
+
+    def wait_for_end(self, seconds: float = 20.0) -> None:
+        """Until the program, and with it its terminal, is gone."""
+        end = time.monotonic() + seconds
+        while subprocess.run([*self._tmux, "has-session"], capture_output=True).returncode == 0:
+            assert time.monotonic() < end, f"it did not end within {seconds} s"
             time.sleep(0.1)
 
     def close(self) -> None:
@@ -150,3 +159,43 @@ def test_the_console_shows_a_saved_conversation(
         assert "+     Zürich first.\n" in seen and "    call get_weather (call_00_a):\n" in seen
         terminal.press("Tab")
         assert "|     All dry. 好。\n" in terminal.wait_for("Chat completions answer, streamed in ")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_page_of_the_proxy_fits_every_screen(
+    proxy: Proxy, browser: Browser, provider: Simulator, tmp_path: Path, dark: bool
+) -> None:
+    converse(proxy, provider)
+    saved = tmp_path / "page.html"
+    saved.write_text(page_of(proxy, "/?still"))
+    browser.show_as("dark" if dark else "light")
+    for width in (360, 800, 1400):
+        browser.size(width, 900)
+        browser.open(saved.as_uri())
+        browser.wait_for("restored 2 of 2")
+        assert browser.run("document.documentElement.scrollWidth") <= width
+        drawn = browser.run(
+            "[...document.querySelectorAll('rect')].filter(r => r.getBBox().width > 0).length"
+        )
+        assert drawn >= 14 + 3
+        page, text = browser.run(
+            "['backgroundColor', 'color'].map(n => getComputedStyle(document.documentElement)[n])"
+        )
+        assert (sum(colours(text)[:3]) > 380) is dark, (page, text)
+
+
+def colours(style: str) -> list[float]:
+    return [float(number) for number in re.findall(r"[0-9.]+", style)]
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="there is no tmux here to hold a terminal")
+@pytest.mark.parametrize("columns", [50, 90, 150])
+def test_watch_in_a_terminal(proxy: Proxy, provider: Simulator, tmp_path: Path, columns: int) -> None:
+    command = [sys.executable, "-m", "reasoning_fix", "watch", "-p", str(proxy.port)]
+    with contextlib.closing(Terminal(command, tmp_path, columns)) as terminal:
+        terminal.wait_for("requests,")
+        converse(proxy, provider)
+        seen = terminal.wait_for("restored 2 of 2")
+        assert "deepseek" in seen and ("delay" in seen) == (columns > 60)
+        terminal.press("q")
+        terminal.wait_for_end()

@@ -4,9 +4,11 @@ import asyncio
 import hashlib
 import http.client
 import json
+import re
 import socket
 import ssl
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -18,9 +20,13 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons, tflow, tutils
 
 from reasoning_fix import __version__
+from reasoning_fix.proxy import front_page
 from reasoning_fix.proxy.health import Counts, Health, StoreState
 from reasoning_fix.proxy.pages import Pages, is_own_page
+from reasoning_fix.proxy.stats import metrics
 from reasoning_fix.proxy.stats.book import Book
+from reasoning_fix.proxy.stats.counts import Line
+from reasoning_fix.proxy.stats.recent import MOST, Page, Recent
 from tests.conftest import StartProxy
 from tests.mitmdump import Proxy, raw_post
 from tests.provider.simulator import DEEPSEEK, Simulator
@@ -263,3 +269,91 @@ def _flow(host: str, header: str = "", path: str = "/health") -> mitm_http.HTTPF
 def _make_authority(folder: Path) -> None:
     make: Callable[..., object] = CertStore.from_store
     make(folder, "mitmproxy", 2048)
+
+
+# ---- What passed, for people and for programs --------------------------------------------------------------
+
+
+def page_of(proxy: Proxy, path: str) -> str:
+    status, _, body = get(proxy, f"http://reasoning.fix{path}")
+    assert status == 200
+    return body.decode()
+
+
+def test_the_latest_requests_with_what_was_done(start_proxy: StartProxy, provider: Simulator) -> None:
+    proxy = start_proxy()
+    assert "Nothing yet" in page_of(proxy, "/") and "No chat request" in page_of(proxy, "/")
+    first = msgspec.json.decode(page_of(proxy, "/recent"), type=Page)
+    assert (list(first.entries), first.next) == ([], 0)
+    messages: list[dict[str, str]] = [{"role": "user", "content": "Hi"}]
+    provider.say(reasoning="Because.", text="Hello.", conversation="Hi")
+    _ask(proxy, messages)
+    provider.say(reasoning="More.", text="Bye.", conversation="Hi")
+    messages += [{"role": "assistant", "content": "Hello."}, {"role": "user", "content": "Well?"}]
+    _ask(proxy, messages)
+    told = msgspec.json.decode(page_of(proxy, "/recent?after=0"), type=Page)
+    done = [(entry.turns, entry.restored, entry.filled, entry.status) for entry in told.entries]
+    assert done == [(0, 0, 0, 200), (1, 1, 0, 200)]
+    assert all(entry.is_done and entry.prompt and 0 < entry.delay < 10 for entry in told.entries)
+    assert {(e.provider, e.model) for e in told.entries} == {("deepseek", DEEPSEEK.model)}
+    after = msgspec.json.decode(page_of(proxy, f"/recent?after={told.next}"), type=Page)
+    assert list(after.entries) == [] and after.next == told.next
+    begins_anew = msgspec.json.decode(page_of(proxy, "/recent?after=999999"), type=Page)
+    assert len(begins_anew.entries) == 2
+    front = page_of(proxy, "/")
+    assert "restored 1 of 1" in front and 'http-equiv="refresh"' in front
+    assert 'http-equiv="refresh"' not in page_of(proxy, "/?still")
+    # Names and counts, and not a word of what was said.
+    for page in (front, page_of(proxy, "/recent"), page_of(proxy, "/metrics")):
+        assert not any(word in page for word in ("Because", "Hello", "Well?", "sk-"))
+
+
+def test_counts_for_prometheus(start_proxy: StartProxy, provider: Simulator) -> None:
+    proxy = start_proxy()
+    provider.say(reasoning="Because.", text="Hello.", conversation="Hey")
+    _ask(proxy, [{"role": "user", "content": "Hey"}])
+    status, headers, body = get(proxy, "http://reasoning.fix/metrics")
+    assert status == 200 and headers["content-type"].startswith("text/plain; version=0.0.4")
+    samples = dict(parsed(body.decode()))
+    labels = (("client", "unnamed"), ("model", DEEPSEEK.model), ("provider", "deepseek"))
+    assert samples["reasoning_fix_requests_total", labels] == 1
+    assert samples["reasoning_fix_recorded_turns_total", labels] == 1
+    assert samples["reasoning_fix_store_healthy", (("kind", "sqlite"),)] == 1
+    assert samples["reasoning_fix_uptime_seconds", ()] > 0
+
+
+def parsed(text: str) -> Iterator[tuple[tuple[str, tuple[tuple[str, str], ...]], float]]:
+    """The samples of an exposition by name and labels, each under a head of its own."""
+    kind = ""
+    assert text.endswith("\n")
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            kind = line.split()[2]
+        elif not line.startswith("#"):
+            found = re.fullmatch(r"([a-z_]+)(?:\{(.*)\})? ([0-9.e+]+)", line)
+            assert found is not None and found[1] == kind, line
+            labels = re.findall(r'([a-z]+)="((?:[^"\\]|\\.)*)"', found[2] or "")
+            yield (found[1], tuple(sorted(labels))), float(found[3])
+
+
+def test_names_from_outside_are_harmless_on_the_pages() -> None:
+    found = {Line("2026-11-20", "deepseek", '<b>"x"\\', "<i>"): Counter({"requests": 3, "filled": 1})}
+    health = Health(
+        status="ok", version="1", mitmproxy="1", python="3", pid=1, uptime_seconds=1.0, listening=[],
+        counts=Counts(), store=StoreState("memory", "", True), ca_sha256="", ca_expires="",
+    )  # fmt: skip
+    latest = Recent()
+    latest.add(Line("", "p", "<script>", "<i>"), 0.0)
+    front = front_page.page(health, found, latest.after(), "2026-11-27", refreshes=False)
+    assert "<b>" not in front.partition("<h1>")[2].replace("<b class", "") and "<i>" not in front
+    assert "<script>" not in front and "&lt;script&gt;" in front
+    samples = dict(parsed(metrics.exposition(found, health)))
+    labels = (("client", "<i>"), ("model", r"<b>\"x\"\\"), ("provider", "deepseek"))
+    assert samples["reasoning_fix_requests_total", labels] == 3
+
+
+def test_the_latest_requests_are_bounded() -> None:
+    latest = Recent()
+    for number in range(MOST + 20):
+        latest.add(Line("", "p", f"m{number}", "c"), 0.0)
+    assert len(latest.after()) == MOST and latest.after()[0].model == "m20"

@@ -51,13 +51,13 @@ def chart(found: Counts, *, width: int = 60, plain: bool = False) -> list[str]:
 def outcome(entry: Entry) -> str:
     """What was done to a request, in a few words."""
     parts = [
-        f"{number} {how}"
+        f"{how} {number}"
         for number, how in ((entry.restored, "restored"), (entry.filled, "filled"), (entry.moved, "moved"))
         if number
     ]
     if not parts:
         return "thinking is off" if entry.thinking_off else "nothing to restore"
-    return ", ".join(parts) + f" of {_turns(entry.turns)}"
+    return ", ".join(parts) + f" of {entry.turns}"
 
 
 def answer(entry: Entry) -> str:
@@ -185,7 +185,3 @@ def _bar(length: float, plain: bool) -> str:
         return "#" * (round(length) or (length > 0))
     whole, rest = divmod(max(round(length * 8), int(length > 0)), 8)
     return "█" * whole + _EIGHTHS[rest].strip()
-
-
-def _turns(number: int) -> str:
-    return "1 turn" if number == 1 else f"{number} turns"
