@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "stats": ("stats", "show what was restored, refused and cached, day by day"),
     "learned": ("learned", "list what refusals taught"),
     "forget": ("forget", "erase recorded turns, lessons or counts"),
+    "uninstall": ("uninstall", "take back what was put on this machine"),
     "audit": ("audit", "find out by a few requests what a provider wants of reasoning, with your key"),
     "explain": ("explain", "say why each turn in a saved flow file was or was not restored"),
     "replay": ("replay", "run a saved flow file through recording and restoring again, offline"),
