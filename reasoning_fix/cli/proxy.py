@@ -9,7 +9,7 @@ from reasoning_fix.cli.words import anywhere
 from reasoning_fix.machine import upstream
 from reasoning_fix.machine.environment import undone
 from reasoning_fix.machine.upstream import Upstream
-from reasoning_fix.running import masters, reverse
+from reasoning_fix.running import masters, ports, probe, reverse
 from reasoning_fix.running.attached import Attached
 from reasoning_fix.running.command_line import Given, look_ahead
 from reasoning_fix.running.direct_hosts import DirectHosts
@@ -18,7 +18,7 @@ from reasoning_fix.running.prepared import NotPreparedError, prepare
 from reasoning_fix.running.welcome import Welcome
 
 _FLAGS = ("--upstream", "-h", "--help")
-_VALUED = ("--reverse", "--attached")
+_VALUED = ("--reverse", "--port", "--attached")
 # With these mitmproxy prints something and ends: nothing is to be made for it.
 _ONLY_PRINT = frozenset(("--version", "--options", "--commands"))
 
@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser, tool: Tool) -> None:
         help="go through the proxy that HTTPS_PROXY, ALL_PROXY or HTTP_PROXY names (http or https), except "
         "to the hosts in NO_PROXY",
     )
+    parser.add_argument("--port", type=int, help="where to listen (default: 8080); the same as -p")
     parser.add_argument("--attached", type=int, help=argparse.SUPPRESS)
     parser.add_argument("-h", "--help", action=_help(tool), nargs=0, help="show this, and end")
 
@@ -51,6 +52,8 @@ def split(words: Sequence[str], valued: Sequence[str] = ()) -> tuple[list[str], 
 def run(arguments: argparse.Namespace, tool: Tool, addons: Sequence[object] = ()) -> int:
     """Starts the tool and stays until it is stopped. `addons` are the command's own."""
     words: list[str] = arguments.others
+    if arguments.port is not None:
+        words = [*words, "--listen-port", str(arguments.port)]
     if not _ONLY_PRINT.isdisjoint(words):
         masters.start(masters.Start(tool, tuple(words), before=(reverse.ReverseSecret(),)))
         return 0
@@ -63,7 +66,7 @@ def run(arguments: argparse.Namespace, tool: Tool, addons: Sequence[object] = ()
     table, ca = ready.table, ready.authority
     through = _upstream(person, given) if arguments.upstream else None
     try:
-        ports = reverse.targets(arguments.reverse, table, given.port())
+        targets = reverse.targets(arguments.reverse, table, given.port())
     except reverse.ReverseError as error:
         raise UsageError(str(error)) from None
     # The bundle is for this proxy too: where a company's CA signs what its own proxy lets in, programs had to
@@ -74,11 +77,12 @@ def run(arguments: argparse.Namespace, tool: Tool, addons: Sequence[object] = ()
     before: list[object] = [reverse.ReverseSecret()]
     if through is not None and through.direct:
         before.append(DirectHosts(through))
+    _see_that_it_is_free(given, tool)
     door = Welcome(ready) if arguments.attached is None else Attached(arguments.attached)
     masters.start(
         masters.Start(
             tool,
-            (*words, *_modes(given, ports, through)),
+            (*words, *_modes(given, targets, through)),
             frozenset(given.file),
             defaults,
             tuple(before),
@@ -86,6 +90,20 @@ def run(arguments: argparse.Namespace, tool: Tool, addons: Sequence[object] = ()
         )
     )
     return 0
+
+
+def _see_that_it_is_free(given: Given, tool: Tool) -> None:
+    """Raises UsageError if somebody else has the port, which says who."""
+    modes = given.every("mode") or ["regular"]
+    if not given.port() or not any(mode.partition(":")[0] in ("regular", "upstream") for mode in modes):
+        return
+    host, _, port = probe.address(given).rpartition(":")
+    host = host.strip("[]")
+    if not ports.is_taken(host, int(port)):
+        return
+    free = ports.next_free(host, int(port))
+    other = f" `reasoning-fix {tool.command} --port {free}` takes the next free port." if free else ""
+    raise UsageError(f"{host}:{port} is taken by {ports.holder(host, int(port))}.{other}")
 
 
 def _modes(given: Given, ports: Sequence[reverse.Target], through: Upstream | None) -> list[str]:

@@ -4,9 +4,11 @@ import base64
 import contextlib
 import http.client
 import json
+import os
 import re
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 from mitmproxy.options import Options
 from mitmproxy.test import taddons, tflow
 
+from reasoning_fix import __version__
 from reasoning_fix.running.keep_last import KeepLast
 from reasoning_fix.running.welcome import Door, exposure
 from tests.console import Command, Home, free_ports
@@ -189,12 +192,31 @@ def test_help_and_lists(home: Home, words: str, texts: tuple[str, ...]) -> None:
     assert not (home.folder / ".mitmproxy").exists()
 
 
-def test_a_port_that_is_taken(home: Home) -> None:
+@pytest.mark.parametrize("option", ["-p", "--port", "--listen-port"])
+def test_a_port_that_is_taken(home: Home, option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        result = home.run("run", "-p", str(taken.getsockname()[1]))
-    assert result.returncode == 1
-    assert "address already in use" in (result.stdout + result.stderr).lower()
+        port = taken.getsockname()[1]
+        result = home.run("run", option, str(port))
+    assert result.returncode == 2
+    assert f"127.0.0.1:{port} is taken by " in result.stderr
+    if sys.platform == "linux":
+        assert f"(process {os.getpid()})" in result.stderr
+    (free,) = re.findall(r"`reasoning-fix run --port (\d+)`", result.stderr)
+    assert port < int(free) < port + 100
     assert "One program" not in result.stdout, "no next steps for a proxy that does not run"
+
+
+def test_a_proxy_of_ours_that_holds_the_port(home: Home) -> None:
+    (port,) = free_ports(1)
+    running = Command(home, "run", "--port", str(port))
+    running.wait_for("is ready")
+    result = home.run("web", "--port", str(port))
+    running.stop()
+    assert result.returncode == 2
+    assert (
+        f"taken by a reasoning-fix proxy (version {__version__}, process {running.process.pid})"
+        in result.stderr
+    )
 
 
 def test_a_provider_table_that_is_wrong(home: Home) -> None:
