@@ -2,11 +2,13 @@
 
     reasoning-fix exec -- opencode
     reasoning-fix exec -- python my_agent.py --verbose
+    reasoning-fix exec                     your shell: what you start in it goes through the proxy
 
 A proxy that runs already is used; else one is started on a free port, and ends with the program. It writes
 its log to exec.log in the user log directory (~/.local/state/reasoning-fix/log on Linux). The program has the
 terminal, gets the signals and gives the exit code as if it were started directly; it sees some
-more variables, which `reasoning-fix env --json` shows.
+more variables, which `reasoning-fix env --json` shows. When the proxy started here has repaired the first
+request, one line on the terminal says so (not into a full screen, and not with --quiet).
 
 If HTTPS_PROXY, ALL_PROXY or HTTP_PROXY is set, the proxy started here goes through that one (http or https,
 not socks), with its name and password, and reaches the hosts in NO_PROXY directly.
@@ -36,7 +38,7 @@ from reasoning_fix.running import probe
 from reasoning_fix.running.command_line import Given, look_ahead
 from reasoning_fix.running.prepared import NotPreparedError, prepare
 
-_FLAGS = ("--fresh", "-h", "--help")
+_FLAGS = ("--fresh", "--quiet", "-h", "--help")
 _VALUED = ("--set", "--port", "--confdir")
 _LOG_BYTES = 1_000_000
 _NOT_STARTED, _NOT_RUNNABLE, _NOT_FOUND = 125, 126, 127
@@ -56,10 +58,11 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "reasoning-fix exec [options] [--] PROGRAM [ARGUMENT ...]"
+    parser.usage = "reasoning-fix exec [options] [--] [PROGRAM [ARGUMENT ...]]"
     parser.add_argument(
         "--fresh", action="store_true", help="start a proxy for this program even if one runs already"
     )
+    parser.add_argument("--quiet", action="store_true", help="do not say when the proxy was first of use")
     parser.add_argument(
         "--set",
         action="append",
@@ -76,9 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    command: list[str] = arguments.others
-    if not command:
-        raise UsageError("exec needs a program: reasoning-fix exec -- PROGRAM")
+    command: list[str] = arguments.others or [_shell(os.environ)]
+    if not arguments.others and sys.stdin.isatty():
+        print("reasoning-fix: what is started in this shell goes through the proxy; `exit` ends it.")
     if shutil.which(command[0]) is None:
         there = os.path.exists(command[0])
         print(f"reasoning-fix: {command[0]}: {'cannot be run' if there else 'not found'}", file=sys.stderr)
@@ -95,13 +98,20 @@ def run(arguments: argparse.Namespace) -> int:
     fingerprint = ready.authority.fingerprint
     if arguments.fresh or arguments.set or not probe.answers(running, fingerprint):
         try:
-            running = f"127.0.0.1:{_start(given, arguments.set, _without_us(person, running))}"
+            running = f"127.0.0.1:{_start(given, arguments, _without_us(person, running))}"
         except (NotStartedError, upstream.UpstreamError) as error:
             print(f"reasoning-fix: the proxy did not start: {error}", file=sys.stderr)
             return _NOT_STARTED
     ca = ready.authority
     values = Values(f"http://{running}", ca.certificate, ca.bundle, ready.table.hosts())
     return _become(command, person | variables(person, values))
+
+
+def _shell(environment: Mapping[str, str]) -> str:
+    """The person's own shell."""
+    if sys.platform == "win32":
+        return environment.get("COMSPEC", "cmd.exe")
+    return environment.get("SHELL") or "/bin/sh"
 
 
 def _without_us(person: Mapping[str, str], ours: str) -> dict[str, str]:
@@ -117,13 +127,16 @@ def _without_us(person: Mapping[str, str], ours: str) -> dict[str, str]:
 # ---- A proxy for this program ----------------------------------------------------------------------------
 
 
-def _start(given: Given, specs: Sequence[str], person: Mapping[str, str]) -> int:
+def _start(given: Given, arguments: argparse.Namespace, person: Mapping[str, str]) -> int:
     """Starts a proxy that ends with this process, whatever program that becomes; returns its port."""
     words = ["run", "--attached", str(os.getpid()), "--listen-host", "127.0.0.1", "--listen-port", "0"]
     words += ["--set", f"confdir={given.confdir}"]
-    words += [word for spec in specs if not spec.startswith("confdir=") for word in ("--set", spec)]
+    words += [word for spec in arguments.set if not spec.startswith("confdir=") for word in ("--set", spec)]
     if upstream.find(person) is not None:
         words.append("--upstream")
+    terminal = None if arguments.quiet or sys.platform == "win32" or not sys.stderr.isatty() else os.dup(2)
+    if terminal is not None:
+        words += ["--terminal", str(terminal)]
     command = [sys.executable, "-u", "-P", "-c", _OURSELVES, str(_ROOT), *words]
     log = _log_file()
     with log.open("ab") as errors:
@@ -131,7 +144,9 @@ def _start(given: Given, specs: Sequence[str], person: Mapping[str, str]) -> int
         reading, writing = os.pipe()
         with os.fdopen(reading, "r", errors="replace") as said:
             with os.fdopen(writing, "wb") as output:
-                _spawn(command, person, output, errors)
+                _spawn(command, person, output, errors, terminal)
+            if terminal is not None:
+                os.close(terminal)
             lines = []
             for line in said:
                 if line.startswith(probe.READY):
@@ -142,7 +157,13 @@ def _start(given: Given, specs: Sequence[str], person: Mapping[str, str]) -> int
         raise NotStartedError("".join([*lines, told.read()]).strip() or "it ended without a word")
 
 
-def _spawn(command: list[str], person: Mapping[str, str], output: IO[bytes], errors: IO[bytes]) -> None:
+def _spawn(
+    command: list[str],
+    person: Mapping[str, str],
+    output: IO[bytes],
+    errors: IO[bytes],
+    terminal: int | None,
+) -> None:
     """A session of its own, so that Ctrl-C at the terminal is for the program alone.
 
     And a grandchild: the program that this process becomes has no child it does not know of.
@@ -165,6 +186,7 @@ def _spawn(command: list[str], person: Mapping[str, str], output: IO[bytes], err
                 stdout=output,
                 stderr=errors,
                 start_new_session=True,
+                pass_fds=() if terminal is None else (terminal,),
             )
         finally:
             os._exit(0)

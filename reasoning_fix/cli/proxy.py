@@ -18,7 +18,7 @@ from reasoning_fix.running.prepared import NotPreparedError, prepare
 from reasoning_fix.running.welcome import Welcome
 
 _FLAGS = ("--upstream", "-h", "--help")
-_VALUED = ("--reverse", "--port", "--attached")
+_VALUED = ("--reverse", "--port", "--attached", "--terminal")
 # With these mitmproxy prints something and ends: nothing is to be made for it.
 _ONLY_PRINT = frozenset(("--version", "--options", "--commands"))
 
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser, tool: Tool) -> None:
     )
     parser.add_argument("--port", type=int, help="where to listen (default: 8080); the same as -p")
     parser.add_argument("--attached", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--terminal", type=int, help=argparse.SUPPRESS)
     parser.add_argument("-h", "--help", action=_help(tool), nargs=0, help="show this, and end")
 
 
@@ -78,7 +79,7 @@ def run(arguments: argparse.Namespace, tool: Tool, addons: Sequence[object] = ()
     if through is not None and through.direct:
         before.append(DirectHosts(through))
     _see_that_it_is_free(given, tool)
-    door = Welcome(ready) if arguments.attached is None else Attached(arguments.attached)
+    door = Welcome(ready) if arguments.attached is None else Attached(arguments.attached, arguments.terminal)
     masters.start(
         masters.Start(
             tool,

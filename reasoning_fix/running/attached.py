@@ -16,28 +16,36 @@ import time
 from mitmproxy import ctx
 from mitmproxy.addons.proxyserver import Proxyserver
 
+from reasoning_fix.running.first_repair import FirstRepair
 from reasoning_fix.running.probe import READY
 
 
 class Attached:
-    """Prints `READY PORT` when it listens; shuts the proxy down when the process `owner` has ended."""
+    """Prints `READY PORT` when it listens; shuts the proxy down when the process `owner` has ended.
+
+    `terminal` is a file descriptor to say on, once, that the proxy has been of use.
+    """
 
     name = "reasoning_fix_attached"
 
-    def __init__(self, owner: int) -> None:
+    def __init__(self, owner: int, terminal: int | None = None) -> None:
         self._owner = owner
+        self._terminal = terminal
 
     def running(self) -> None:
         master = ctx.master
+        server: Proxyserver = ctx.master.addons.lookup["proxyserver"]
+        port = next((address[1] for address in server.listen_addrs()), 0)
+        repair = None if self._terminal is None else FirstRepair(self._terminal, port)
 
         def watch() -> None:
             wait_for_end(self._owner)
+            if repair is not None:
+                repair.end()
             with contextlib.suppress(RuntimeError):  # it is ending already
                 master.shutdown()  # type: ignore[no-untyped-call]
 
         threading.Thread(target=watch, name="owner", daemon=True).start()
-        server: Proxyserver = ctx.master.addons.lookup["proxyserver"]
-        port = next((address[1] for address in server.listen_addrs()), 0)
         print(f"{READY}{port}", flush=True)
         # The reader of that line goes away; what follows joins standard error, which is a log file.
         os.dup2(2, 1)

@@ -1,6 +1,7 @@
 """`exec`: real programs through a proxy of their own or one that runs; terminal, signals, exit codes."""
 
 import base64
+import contextlib
 import fcntl
 import json
 import os
@@ -152,7 +153,6 @@ def test_a_module_in_the_current_folder_takes_no_place_of_ours(home: Home) -> No
         (("no-such-program",), 127),
         (("--", "./no-such-program"), 127),
         (("./not-runnable",), 126),
-        ((), 2),
         (("--no-such-option", "true"), 2),
     ],
 )
@@ -299,6 +299,70 @@ def test_the_program_has_the_terminal(terminal: Terminal) -> None:
     _, status = os.waitpid(terminal.pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert terminal.text.count("interrupted") == 2, "one for each Ctrl-C"
+
+
+@contextlib.contextmanager
+def in_terminal(home: Home, *words: str, **variables: str) -> Iterator[Terminal]:
+    opened = Terminal(home.command("exec", *words), home.environment(variables))
+    try:
+        yield opened
+    finally:
+        os.close(opened.master)
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(opened.pid, signal.SIGKILL)
+            os.waitpid(opened.pid, 0)
+
+
+WAITS = "import sys; print('waits', flush=True); sys.stdin.readline(); print('over', flush=True)"
+SAID = (
+    r"reasoning-fix: gave back the reasoning of 1 turn for \S+; `reasoning-fix watch -p \d+` shows more\.\r\n"
+)
+
+
+def client_that(waits: str) -> str:
+    return f"{filled(PYTHON_CLIENT)}\n{waits}"
+
+
+def test_one_line_says_that_the_proxy_has_been_of_use(home: Home, conversation: Simulator) -> None:
+    with in_terminal(home, "--", sys.executable, "-c", client_that(WAITS)) as terminal:
+        terminal.wait_for("waits")
+        terminal.wait_for(SAID)
+        terminal.type("\r")
+        terminal.wait_for("over")
+    assert terminal.text.count("reasoning-fix:") == 1
+
+
+def test_the_line_waits_while_a_program_draws_on_the_whole_terminal(
+    home: Home, conversation: Simulator
+) -> None:
+    raw = "import termios, tty, time; kept = termios.tcgetattr(0); tty.setcbreak(0)"
+    lines = "time.sleep(1.5); print('drawn', flush=True); termios.tcsetattr(0, termios.TCSANOW, kept)"
+    with in_terminal(home, "--", sys.executable, "-c", f"{raw}\n{client_that(lines)}\n{WAITS}") as terminal:
+        terminal.wait_for("drawn")
+        assert "reasoning-fix:" not in terminal.text.partition("drawn")[0]
+        terminal.wait_for(SAID)
+
+
+@pytest.mark.parametrize("words", [("--quiet",), ()])
+def test_nothing_is_said_where_nothing_was_done(
+    home: Home, conversation: Simulator, words: tuple[str, ...]
+) -> None:
+    program = client_that("import time; time.sleep(1)") if words else "import time; time.sleep(1)"
+    with in_terminal(home, *words, "--", sys.executable, "-c", f"{program}; print('over')") as terminal:
+        terminal.wait_for("over")
+        assert "reasoning-fix:" not in terminal.text
+
+
+def test_a_shell_where_no_program_is_named(home: Home) -> None:
+    with in_terminal(home, SHELL="/bin/sh") as terminal:
+        terminal.wait_for("goes through the proxy; `exit` ends it")
+        terminal.type("echo proxy=$HTTPS_PROXY\r")
+        terminal.wait_for(r"proxy=http://127\.0\.0\.1:\d+")
+        terminal.type("exit 3\r")
+        _, status = os.waitpid(terminal.pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 3
+    piped = home.run("exec", given="echo proxy=$HTTPS_PROXY; exit 4", SHELL="/bin/sh")
+    assert (piped.returncode, piped.stderr) == (4, "") and piped.stdout.startswith("proxy=http://127")
 
 
 # ---- Which proxy -----------------------------------------------------------------------------------------
