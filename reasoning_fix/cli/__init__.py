@@ -1,6 +1,7 @@
 """The door for a person: the console command `reasoning-fix`, one file per subcommand.
 
-A subcommand is a module of this folder named in `COMMANDS`: its docstring is its `--help`, and it has
+A subcommand is a module of this folder named in `COMMANDS`: its docstring is its `--help` (the indented part
+are examples, which follow the options, and then the exit codes), and it has
 `add_arguments(parser)` and `run(arguments) -> int` (the exit code: 0 done, 1 found something wrong, 2 used
 wrongly). Only the module of the subcommand that was asked for is imported, so that starting is fast. One
 that passes words on to another program also has `split(words) -> (its own, the others)`; it finds the others
@@ -79,7 +80,7 @@ def _parse(words: list[str]) -> tuple[argparse.Namespace, ModuleType | None]:
         else:
             module = importlib.import_module(f"reasoning_fix.cli.{module_name}")
             command = commands.add_parser(name, help=line, add_help=not getattr(module, "OWN_HELP", False))
-            command.description = (module.__doc__ or line).strip()
+            command.description, command.epilog = _help(module.__doc__ or line)
             command.formatter_class = argparse.RawDescriptionHelpFormatter
             module.add_arguments(command)
             if hasattr(module, "split"):
@@ -91,3 +92,12 @@ def _parse(words: list[str]) -> tuple[argparse.Namespace, ModuleType | None]:
     if arguments.command is None:
         parser.print_help()
     return arguments, module
+
+
+def _help(text: str) -> tuple[str, str]:
+    """A module's docstring as what stands before the options in its `--help`, and what stands behind them."""
+    paragraphs = text.strip("\n").split("\n\n")
+    examples = [part for part in paragraphs if part.startswith("  ")]
+    codes = [part.rstrip() for part in paragraphs if part.startswith("Exit codes")]
+    others = [part for part in paragraphs if part not in examples and not part.startswith("Exit codes")]
+    return "\n\n".join(others), "\n\n".join([f"examples:\n{part}" for part in examples] + codes)

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--confdir",
         type=Path,
         metavar="FOLDER",
-        help=f"the folder of the CA (default: {folders.configuration()})",
+        help=f"the folder of the CA (default: {folders.shown(folders.configuration())})",
     )
     common.add_argument(
         "--user-providers",

@@ -1,13 +1,13 @@
 """Find what is wrong and say the fix: one line per check.
 
-    reasoning-fix doctor
-    reasoning-fix doctor --online api.deepseek.com
-
 Nothing is changed, and nothing leaves this machine, unless --online names a host: then one HEAD request goes
 to it through the proxy, without a key. `ok`: fine. `skip`: nothing to look at, or not needed. `FAIL`: with
 what to do about it.
 
-Exit codes: 0 nothing failed, 1 something did.
+  reasoning-fix doctor
+  reasoning-fix doctor --online api.deepseek.com
+
+Exit codes: 0 nothing failed; 1 something did; 2 used wrongly.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from reasoning_fix import __version__
 from reasoning_fix.cli.system_proxy import state_path
 from reasoning_fix.diagnosis import Finding, authority, fail, ok, programs, skip, storage, variables, ways
 from reasoning_fix.diagnosis.authority import Authority
-from reasoning_fix.machine import plan, system_proxy
+from reasoning_fix.machine import folders, plan, system_proxy
 from reasoning_fix.machine.plan import Done
 from reasoning_fix.machine.system_proxy import DesktopError
 from reasoning_fix.providers.files import ProviderTableError
@@ -49,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     confdir = platformdirs.user_config_dir("reasoning-fix", appauthor=False)
     parser.add_argument("--host", default="127.0.0.1", help="where the proxy listens (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8080, help="its port (default: 8080)")
-    parser.add_argument("--confdir", default=confdir, help=f"the folder of its CA (default: {confdir})")
+    parser.add_argument(
+        "--confdir", default=confdir, help=f"the folder of its CA (default: {folders.shown(Path(confdir))})"
+    )
     parser.add_argument("--online", metavar="HOST", help="also ask this host through the proxy")
     parser.add_argument("--json", action="store_true", help="the findings as a JSON array")
 

@@ -1,12 +1,15 @@
 """Print the variables that send programs through the proxy, as lines for a shell to evaluate.
 
-    bash, zsh      eval "$(reasoning-fix env)"
-    fish           reasoning-fix env | source
-    PowerShell     reasoning-fix env | Out-String | Invoke-Expression
-    cmd            for /f "delims=" %i in ('reasoning-fix env') do @%i
+  eval "$(reasoning-fix env)"                                              bash, zsh
+  reasoning-fix env | source                                               fish
+  reasoning-fix env | Out-String | Invoke-Expression                       PowerShell
+  for /f "delims=" %i in ('reasoning-fix env') do @%i                      cmd
+  reasoning-fix env --unset                                                what stood there before
 
-With --unset the same lines take them out again, and put back what stood there before. The proxy itself is
-started by `reasoning-fix run` or by the service; without it nothing in that shell reaches the network.
+The proxy itself is started by `reasoning-fix run` or by the service; without it nothing in that shell reaches
+the network.
+
+Exit codes: 0 done; 2 used wrongly.
 """
 
 import argparse

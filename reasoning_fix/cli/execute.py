@@ -1,9 +1,5 @@
 """Run one program through the proxy; nothing else on the machine is changed.
 
-    reasoning-fix exec -- opencode
-    reasoning-fix exec -- python my_agent.py --verbose
-    reasoning-fix exec                     your shell: what you start in it goes through the proxy
-
 A proxy that runs already is used; else one is started on a free port, and ends with the program. It writes
 its log to exec.log in the user log directory (~/.local/state/reasoning-fix/log on Linux). The program has the
 terminal, gets the signals and gives the exit code as if it were started directly; it sees some
@@ -13,7 +9,12 @@ request, one line on the terminal says so (not into a full screen, and not with 
 If HTTPS_PROXY, ALL_PROXY or HTTP_PROXY is set, the proxy started here goes through that one (http or https,
 not socks), with its name and password, and reaches the hosts in NO_PROXY directly.
 
-Exit codes of its own: 125 the proxy did not start, 126 the program cannot be run, 127 it is not there.
+  reasoning-fix exec -- opencode
+  reasoning-fix exec -- python my_agent.py --verbose
+  reasoning-fix exec                     your shell: what you start in it goes through the proxy
+
+Exit codes: those of the program. Its own: 2 used wrongly, 125 the proxy did not start, 126 the program cannot
+be run, 127 it is not there.
 """
 
 import argparse

@@ -12,7 +12,7 @@ def add_store_argument(parser: argparse.ArgumentParser) -> None:
         "--store",
         type=Path,
         metavar="FILE",
-        help=f"the proxy's `reasoning_store` (default: {folders.data() / 'turns.sqlite3'})",
+        help=f"the proxy's `reasoning_store` (default: {folders.shown(folders.data() / 'turns.sqlite3')})",
     )
 
 

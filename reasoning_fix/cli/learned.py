@@ -1,7 +1,10 @@
 """What refusals taught: which hosts want or refuse what, of which models, where no table said so.
 
-Each line holds for 14 days and is applied to every request. `reasoning-fix forget --lessons [HOST]` takes it
-back.
+Each line holds for 14 days and is applied to every request.
+
+  reasoning-fix learned                              the list
+  reasoning-fix learned --json                       the same for scripts
+  reasoning-fix forget --lessons api.deepseek.com    take back what was learned about a host
 
 Exit codes: 0 done, also where nothing was learned; 2 used wrongly.
 """

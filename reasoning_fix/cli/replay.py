@@ -6,6 +6,7 @@ the flows and apply again; `--fallback` overrides them.
 
   mitmdump -s reasoning_fix/addon.py -w flows.mitm      save a capture
   reasoning-fix replay flows.mitm                       see what would be restored
+  reasoning-fix replay flows.mitm --json                the same for scripts
   reasoning-fix explain flows.mitm --flow 3             see why
 
 Exit codes: 0 done; 2 used wrongly, or no flow file that can be read.

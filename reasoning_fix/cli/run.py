@@ -4,12 +4,14 @@ It makes its CA at the first start, and says what to do next. Every option of mi
 over what is set here, as does config.yaml in the configuration directory (~/.config/reasoning-fix on Linux):
 --listen-port 8888, --mode socks5, -s my_addon.py, --set reasoning_fallback=none, a filter expression.
 
-A client that only takes a base URL gets a port of its own, which needs no certificate:
+A client that only takes a base URL gets a port of its own with --reverse, which needs no certificate. Behind
+a tunnel that opens such a port to the world, add --set reasoning_reverse_secret=WORD: the word becomes part
+of the base URL. The proxy's own port belongs behind no tunnel without --proxyauth NAME:PASSWORD.
 
-    reasoning-fix run --reverse api.deepseek.com --reverse api.moonshot.ai=9000
+  reasoning-fix run --port 8888
+  reasoning-fix run --reverse api.deepseek.com --reverse api.moonshot.ai=9000
 
-Behind a tunnel that opens such a port to the world, add --set reasoning_reverse_secret=WORD: the word becomes
-part of the base URL. The proxy's own port belongs behind no tunnel without --proxyauth NAME:PASSWORD.
+Exit codes: 0 it was stopped; 1 mitmproxy could not start; 2 used wrongly, or the port is taken.
 """
 
 import argparse

@@ -1,14 +1,15 @@
 """Keep the proxy running: from login on, and again within seconds when it dies or hangs.
 
-    reasoning-fix service install [--dry-run] [--run ARGUMENTS]
-    reasoning-fix service status [--json]
-    reasoning-fix service remove [--dry-run]
-
 Linux: a systemd user unit. macOS: a launchd agent. Windows: a scheduled task at logon. All of them start
 `reasoning-fix run` for this user alone and need no administrator. `install` again changes what is there;
 `remove` stops the proxy and leaves the recorded turns, the CA and the log.
 
-Exit codes of `status`: 0 running, 3 installed but not running, 4 not installed.
+  reasoning-fix service install --dry-run                    what would be written and run
+  reasoning-fix service install --run="--port 9090"          with options of `run`
+  reasoning-fix service remove
+
+Exit codes: 0 done; 1 a step failed; 2 used wrongly. Of `status`: 0 running; 3 installed, but not running;
+4 not installed.
 """
 
 import argparse

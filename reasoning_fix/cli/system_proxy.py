@@ -1,15 +1,14 @@
 """Send every program of this desktop through the proxy, and back to what was set before.
 
-    reasoning-fix system-proxy on [--dry-run]
-    reasoning-fix system-proxy off [--dry-run]
-    reasoning-fix system-proxy status [--json]
-
 macOS: every network service. Windows: Internet Settings, and WinHTTP where an administrator runs this.
 Linux: GNOME's settings (many desktops read them) or KDE's. Your bypass list is kept, loopback is added.
 `on` remembers what was set before it changes anything; `off` restores that, also after a crash and any
 number of times. What you change in between stays as you set it.
 
-Exit codes of `status`: 0 on, 3 off.
+  reasoning-fix system-proxy on --dry-run      what would be changed
+  reasoning-fix system-proxy off               what was set before
+
+Exit codes: 0 done; 1 it did not work; 2 used wrongly. Of `status`: 0 on, 3 off.
 """
 
 import argparse

@@ -20,7 +20,7 @@ import platformdirs
 from mitmproxy.utils.human import pretty_size
 
 from reasoning_fix.cli import UsageError, ca, service, system_proxy
-from reasoning_fix.machine import plan
+from reasoning_fix.machine import folders, plan
 from reasoning_fix.machine.system_proxy import DesktopError, this_desktop
 from reasoning_fix.proxy.health import Health
 from reasoning_fix.proxy.probing import ask_health
@@ -111,7 +111,7 @@ def _data(arguments: argparse.Namespace, code: int) -> int:
     )
     print(f"{head}{f', {why_not}' if arguments.data and why_not else ''}:")
     for folder, what in there.items():
-        print(f"  {_shown(folder)}  {what}, {pretty_size(_size(folder))}")
+        print(f"  {folders.shown(folder)}  {what}, {pretty_size(_size(folder))}")
         if deletes and not arguments.dry_run:
             shutil.rmtree(folder, onexc=_complain)
     if not arguments.data:
@@ -134,12 +134,6 @@ def _folders() -> dict[Path, str]:
     return {
         folder: what for folder, what in reversed(found.items()) if found.keys().isdisjoint(folder.parents)
     }
-
-
-def _shown(path: Path) -> str:
-    """A path as a person of this machine writes it."""
-    home = Path.home()
-    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
 
 
 def _size(folder: Path) -> int:

@@ -2,6 +2,11 @@
 
 As `reasoning-fix run`, with mitmweb in the place of mitmdump: every option of mitmweb is taken too. It keeps
 the last flows only, so that it can be left on.
+
+  reasoning-fix web
+  reasoning-fix web --keep 100 --web-port 9001
+
+Exit codes: 0 it was stopped; 1 mitmproxy could not start; 2 used wrongly, or the port is taken.
 """
 
 import argparse

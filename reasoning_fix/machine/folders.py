@@ -17,6 +17,12 @@ def data() -> Path:
     return Path(platformdirs.user_data_dir(_APPLICATION, appauthor=False))
 
 
+def shown(path: Path) -> str:
+    """A path as a person of this machine writes it."""
+    home = Path.home()
+    return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else str(path)
+
+
 def user_providers() -> Path | None:
     """The person's own provider table, where there is one."""
     path = configuration() / "providers.toml"
