@@ -9,6 +9,7 @@ in `arguments.others`. With `OWN_HELP = True` it adds --help itself.
 """
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
@@ -31,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "stats": ("stats", "show what was restored, refused and cached, day by day"),
     "learned": ("learned", "list what refusals taught"),
     "forget": ("forget", "erase recorded turns, lessons or counts"),
+    "completion": ("completion", "print what lets a shell complete commands and options"),
     "uninstall": ("uninstall", "take back what was put on this machine"),
     "audit": ("audit", "find out by a few requests what a provider wants of reasoning, with your key"),
     "explain": ("explain", "say why each turn in a saved flow file was or was not restored"),
@@ -71,6 +73,10 @@ def _parse(words: list[str]) -> tuple[argparse.Namespace, ModuleType | None]:
     )
     parser.add_argument("--version", action="version", version=f"reasoning-fix {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    is_completed = "_ARGCOMPLETE" in os.environ
+    if is_completed:
+        # The shell asks what may come next in a line that is not finished.
+        words = os.environ.get("COMP_LINE", "").split()[1:]
     asked = next((word for word in words if not word.startswith("-")), "")
     module: ModuleType | None = None
     others: list[str] = []
@@ -87,11 +93,19 @@ def _parse(words: list[str]) -> tuple[argparse.Namespace, ModuleType | None]:
                 after = words.index(name) + 1
                 ours, others = module.split(words[after:])
                 words = [*words[:after], *ours]
+    if is_completed:
+        _complete(parser)
     arguments = parser.parse_args(words)
     arguments.others = others
     if arguments.command is None:
         parser.print_help()
     return arguments, module
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answer the shell, and end, where the library for that is installed."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("argcomplete").autocomplete(parser, always_complete_options="long")
 
 
 def _help(text: str) -> tuple[str, str]:
