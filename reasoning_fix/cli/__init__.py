@@ -20,6 +20,7 @@ from reasoning_fix import ReasoningFixError, __version__
 
 # Name of the subcommand -> its module, in the order of `--help`, with the line that `--help` shows.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "try": ("trial", "see it work here, without a key and without the network"),
     "run": ("run", "start the proxy"),
     "web": ("web", "start the proxy with mitmproxy's page in the browser"),
     "exec": ("execute", "run one program through the proxy"),

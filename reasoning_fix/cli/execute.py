@@ -138,7 +138,7 @@ def _start(given: Given, arguments: argparse.Namespace, person: Mapping[str, str
     terminal = None if arguments.quiet or sys.platform == "win32" or not sys.stderr.isatty() else os.dup(2)
     if terminal is not None:
         words += ["--terminal", str(terminal)]
-    command = [sys.executable, "-u", "-P", "-c", _OURSELVES, str(_ROOT), *words]
+    command = ourselves(words)
     log = _log_file()
     with log.open("ab") as errors:
         before = errors.tell()
@@ -156,6 +156,11 @@ def _start(given: Given, arguments: argparse.Namespace, person: Mapping[str, str
     with log.open(errors="replace") as told:
         told.seek(before)
         raise NotStartedError("".join([*lines, told.read()]).strip() or "it ended without a word")
+
+
+def ourselves(words: Sequence[str]) -> list[str]:
+    """A command that runs reasoning-fix with these words."""
+    return [sys.executable, "-u", "-P", "-c", _OURSELVES, str(_ROOT), *words]
 
 
 def _spawn(
