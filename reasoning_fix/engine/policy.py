@@ -35,7 +35,7 @@ class Preferences(msgspec.Struct, frozen=True):
 
 
 class Policy(msgspec.Struct):
-    """How one request is treated.
+    """How one request is treated. It is shared by all that are treated so, and stays as `policy` made it.
 
     `off` turns thinking off, `heeded` are the switches that do where the request has one. `is_refused`:
     reasoning is never sent. `forbidden` are fields never sent, and with a dot members of their items;
