@@ -138,11 +138,12 @@ class AnswerFolder:
 
         Raises AnswerError for an error in the answer or one over the limit; nothing of it may be kept then.
         """
-        said = payload.strip()
-        if said == b"[DONE]":
-            return self.end(complete=True)
-        if not said:
-            return []
+        if payload[:1] != b"{":
+            said = payload.strip()
+            if said == b"[DONE]":
+                return self.end(complete=True)
+            if not said:
+                return []
         event = _read_event(payload)
         if event.error is not None and bytes(event.error) not in (b"null", b'""', b"{}"):
             raise AnswerError("the answer carries an error")

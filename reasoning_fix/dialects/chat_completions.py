@@ -215,11 +215,10 @@ def _part_text(raw: bytes) -> str | None:
 def may_end(events: bytes) -> bool:
     """Whether a finish reason is not null, or [DONE] comes; letters spelled by number are in doubt."""
     reasons = events.count(b"finish_reason")
-    return (
-        (reasons and reasons != events.count(b'finish_reason":null') + events.count(b'finish_reason": null'))
-        or b"[DONE]" in events
-        or b"\\u00" in events
-    )
+    nulls = events.count(b'finish_reason":null') if reasons else 0
+    if nulls != reasons:
+        nulls += events.count(b'finish_reason": null')
+    return nulls != reasons or b"[DONE]" in events or b"\\u00" in events
 
 
 def folder(snapshots: bool) -> AnswerFolder:
