@@ -6,6 +6,7 @@ This room knows open connections; it knows nothing of paths, of threads, or of w
 
 import sqlite3
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Literal
 
 from reasoning_fix.store import RELATED_LIMIT, Record
@@ -16,6 +17,7 @@ _COLUMNS = (
     "key, issuer, model, place, context, turn, before, thought, system, session, parent, thread, calls, "
     "complete, asked, created, sealed"
 )
+_INSERT = f"INSERT INTO turns (scope, {_COLUMNS}) VALUES ({','.join('?' * 18)})"
 # What SQLite cannot hold, however often it is tried.
 UNFIT = (OverflowError, UnicodeEncodeError, sqlite3.IntegrityError)
 
@@ -50,42 +52,49 @@ _TYPES = (bytes, str, str, *[bytes] * 10, int, int, int, bytes)
 def write(connection: sqlite3.Connection, records: Sequence[tuple[bytes, Record]]) -> None:
     """Each with its scope, within the caller's transaction. Raises UNFIT, sqlite3.Error."""
     for scope, record in records:
-        connection.execute("DELETE FROM turns WHERE key = ?", (record.key,))
-        row = connection.execute(
-            f"INSERT INTO turns (scope, {_COLUMNS}) VALUES ({','.join('?' * 18)})", (scope, *_row(record))
-        ).lastrowid
-        connection.executemany(
-            "INSERT OR IGNORE INTO call_ids VALUES (?, ?, ?)",
-            [(scope, call_id, row) for call_id, _ in record.calls if call_id],
-        )
+        values = (scope, *_row(record))
+        try:
+            row = connection.execute(_INSERT, values).lastrowid
+        except sqlite3.IntegrityError:
+            # Nearly no key is known already.
+            connection.execute("DELETE FROM turns WHERE key = ?", (record.key,))
+            row = connection.execute(_INSERT, values).lastrowid
+        ids = [(scope, call_id, row) for call_id, _ in record.calls if call_id]
+        if ids:
+            connection.executemany("INSERT OR IGNORE INTO call_ids VALUES (?, ?, ?)", ids)
 
 
 def read(connection: sqlite3.Connection, kind: Kind, scope: bytes, keys: Collection[bytes]) -> list[Found]:
     """For each 500 keys at most the newest RELATED_LIMIT records, in no order."""
-    table = "turns" if kind != "id" else "call_ids JOIN turns USING (row)"
-    column = f"turns.{kind}" if kind != "id" else "call_ids.id"
-    owner = "turns.scope" if kind != "id" else "call_ids.scope"
-    columns = ", ".join(f"turns.{name.strip()}" for name in _COLUMNS.split(","))
     wanted = list(keys)
     found: list[Found] = []
     for start in range(0, len(wanted), _KEYS_AT_ONCE):
         some = wanted[start : start + _KEYS_AT_ONCE]
-        marks = ",".join("?" * len(some))
-        # The newest are found by their row numbers: contents are not carried through a sort.
-        rows = connection.execute(
-            f"SELECT turns.row, {columns} FROM turns WHERE row IN ("
-            f"SELECT turns.row FROM {table} WHERE {owner} = ? AND {column} IN ({marks}) "
-            f"ORDER BY turns.created DESC, turns.row DESC LIMIT {RELATED_LIMIT})",
-            (scope, *some),
-        ).fetchall()
+        rows = connection.execute(_query(kind, len(some)), (scope, *some)).fetchall()
         found += [(row[0], record) for row in rows if (record := _record(row[1:])) is not None]
     # A damaged index leads to other turns, and SQLite does not compare them with what was asked for.
     asked = set(wanted)
     return [(row, record) for row, record in found if not asked.isdisjoint(_keys(kind, record))]
 
 
+@lru_cache(maxsize=256)
+def _query(kind: Kind, count: int) -> str:
+    """For so many keys. The newest are found by their rows: contents are not carried through a sort."""
+    table = "turns" if kind != "id" else "call_ids JOIN turns USING (row)"
+    column = f"turns.{kind}" if kind != "id" else "call_ids.id"
+    owner = "turns.scope" if kind != "id" else "call_ids.scope"
+    columns = ", ".join(f"turns.{name.strip()}" for name in _COLUMNS.split(","))
+    return (
+        f"SELECT turns.row, {columns} FROM turns WHERE row IN ("
+        f"SELECT turns.row FROM {table} WHERE {owner} = ? AND {column} IN ({','.join('?' * count)}) "
+        f"ORDER BY turns.created DESC, turns.row DESC LIMIT {RELATED_LIMIT})"
+    )
+
+
 def merged(read: list[Found], waiting: list[Record]) -> list[Record]:
     """Oldest first; of one millisecond in the order they were put."""
+    if not waiting and len(read) < 2:
+        return [record for _, record in read]
     found = {record.key: record for _, record in sorted(read, key=lambda pair: (pair[1].created, pair[0]))}
     for record in waiting:
         found.pop(record.key, None)

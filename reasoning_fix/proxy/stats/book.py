@@ -242,7 +242,12 @@ def _within(counts: Counts, line: Line) -> Line:
 
 
 def _add(counts: Counts, line: Line, more: Mapping[str, int]) -> None:
-    counts.setdefault(line, Counter()).update({what: count for what, count in more.items() if count})
+    some = counts.get(line)
+    if some is None:
+        some = counts[line] = Counter()
+    for what, count in more.items():
+        if count:
+            some[what] += count
 
 
 def _connect(path: Path) -> sqlite3.Connection:

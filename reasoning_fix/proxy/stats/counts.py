@@ -6,6 +6,7 @@ something happened to. Names of models and clients come from outside: they are m
 
 import re
 import time
+from functools import lru_cache
 from typing import NamedTuple
 
 # Requests that were read, turns put on record from answers, and from what clients themselves sent back.
@@ -97,6 +98,7 @@ def model_name(model: str) -> str:
     return model if 0 < len(model) <= _LONGEST_MODEL and model.isprintable() else OTHER
 
 
+@lru_cache(maxsize=256)  # a client says the same with each of its requests
 def product(user_agent: str) -> str:
     """The product that a User-Agent names, without versions and comments (RFC 9110, 10.1.5).
 
