@@ -10,6 +10,7 @@ from collections.abc import Callable
 from reasoning_fix.dialects.wire import AnswerError
 from reasoning_fix.engine import usage
 from reasoning_fix.engine.recording import Recorder
+from reasoning_fix.engine.showing import Showing
 from reasoning_fix.providers import refusals
 from reasoning_fix.streams.coding import CodingError, decoder
 from reasoning_fix.streams.copies import Copy, Kept
@@ -44,6 +45,8 @@ class Tap:
     ) -> None:
         self.may_hold_back = False
         self.refusal: bytes | None = None
+        # What shows the thoughts of this answer to a client that hides them, if anything does.
+        self.showing: Showing | None = None
         self._refuses = refuses
         # Whether an answer has begun: what came so far decides nothing.
         self._is_open = refuses is not None
@@ -73,7 +76,7 @@ class Tap:
         if not chunk:
             # The end, or an empty frame of HTTP/2: which of them, only `finish` tells. Passed on, the latter
             # would end the answer of a client that speaks HTTP/1.
-            return []
+            return [] if self.showing is None else self._left_to_show()
         if self._is_open and self.may_hold_back:
             return self._before_answer(chunk)
         try:
@@ -88,7 +91,12 @@ class Tap:
                 self._read_held()
         except Exception as fault:
             self._fault(fault)
-        return chunk
+        return chunk if self.showing is None else self.showing.feed(chunk)
+
+    def _left_to_show(self) -> list[bytes]:
+        assert self.showing is not None
+        rest = self.showing.end()
+        return [rest] if rest else []
 
     def finish(self, complete: bool) -> None:
         """The response has ended; `complete` is False where it was cut. Called any number of times."""
@@ -123,10 +131,9 @@ class Tap:
         return self._released(chunk)
 
     def _released(self, chunk: bytes) -> bytes:
-        if not self._late:
-            return chunk
         late, self._late = self._late, []
-        return b"".join((*late, chunk))
+        whole = b"".join((*late, chunk)) if late else chunk
+        return whole if self.showing is None else self.showing.feed(whole)
 
     def take_late(self) -> bytes:
         """What was held back, or was put in its place, to be sent on now."""

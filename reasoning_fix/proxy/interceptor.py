@@ -12,7 +12,9 @@ from mitmproxy.log import ALERT
 
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import KeptByServer, NotChatError
+from reasoning_fix.engine.caller import Caller
 from reasoning_fix.engine.exchange import Exchange
+from reasoning_fix.engine.showing import Showing, unshown
 from reasoning_fix.engine.tap import Tap
 from reasoning_fix.providers import refusals
 from reasoning_fix.providers.refusals import PASSED_ON, STATUSES
@@ -36,6 +38,8 @@ from reasoning_fix.streams.copies import Kept
 
 logger = logging.getLogger(__name__)
 
+# The wire on which thoughts can be shown.
+SHOWN_ON = "chat_completions"
 MARK = ":adhesive_bandage:"
 # An answer in one document of known length is no use to a client before its end: up to so many bytes it is
 # left to mitmproxy, which passes it on whole (a streamed body costs it 0.4 ms more).
@@ -173,8 +177,26 @@ class Interceptor:
                 coding, streamed=streamed, length=size, keep=keep, may_refuse=size is None
             )
             is_short = size is not None and size <= (_WHOLE_STREAM if streamed else _WHOLE)
-            if response.stream or not is_short:
+            if self._shows(passage.exchange):
+                self._show(response, passage, as_it_comes=streamed and not coding and size is None)
+            elif response.stream or not is_short:
                 response.stream = passage.tap
+
+    def _shows(self, exchange: Exchange) -> bool:
+        """Whether the person wants to see the thoughts in this answer."""
+        show = self._options.show
+        if show is None or exchange.caller.endpoint.dialect != SHOWN_ON:
+            return False
+        return show.search(exchange.report.model) is not None
+
+    def _show(self, response: http.Response, passage: Passage, as_it_comes: bool) -> None:
+        """Have the thoughts of an answer shown: as they come, or when it is here as a whole."""
+        passage.showing = Showing(passage.exchange.caller.fingerprints, self._options.show_as)
+        if as_it_comes and passage.tap is not None:
+            passage.tap.showing = passage.showing
+            response.stream = passage.tap
+        else:
+            response.stream = False
 
     async def _retry(self, flow: http.HTTPFlow, passage: Passage, refusal: bytes) -> Exchange | None:
         refused, first = passage.exchange, flow.response
@@ -182,6 +204,8 @@ class Interceptor:
         if again is None or refused.refused is None:
             return None
         taught = again.was_answered()
+        if flow.response is not None and self._shows(again):
+            _show_whole(flow.response, Showing(again.caller.fingerprints, self._options.show_as))
         if first is not None and isinstance(tap := first.stream, Tap):
             tap.put_in_place(_in_coding_of(first, flow.response))
         if passage.counted is not None:
@@ -224,6 +248,8 @@ class Interceptor:
         try:
             passage.exchange.settle()
             _finish_tap(flow, passage, complete)
+            if passage.showing is not None and flow.response is not None and flow.response.stream is False:
+                _show_whole(flow.response, passage.showing)
             if not passage.is_retry:
                 metadata.answered(flow, passage.exchange.recorder.answered)
         except Exception as fault:
@@ -239,6 +265,8 @@ class Interceptor:
         except ValueError:
             raise NotChatError("its body does not decompress") from None
         caller = callers.caller(flow, route, engine.installation)
+        if self._options.show is not None and caller.endpoint.dialect == SHOWN_ON:
+            body = _take_out_shown(flow, body, caller)
         return lambda: engine.restore(body, caller, defers=True)
 
     def _send_on(self, flow: http.HTTPFlow, exchange: Exchange, came: float) -> None:
@@ -259,6 +287,9 @@ class Interceptor:
         else:
             account()
         report = exchange.report
+        if self._shows(exchange):
+            # Nobody could add to an answer that is compressed as it streams.
+            flow.request.headers["accept-encoding"] = "identity"
         if exchange.is_changed:
             flow.request.content = exchange.body
             counts.restored += report.restored
@@ -357,6 +388,24 @@ def _finish_tap(flow: http.HTTPFlow, passage: Passage, complete: bool) -> None:
     tap.finish(complete)
     if response.raw_content is None and (kept := tap.kept(complete)) is not None:
         response.raw_content = _as_coded(response, kept)
+
+
+def _take_out_shown(flow: http.HTTPFlow, body: bytes, caller: Caller) -> bytes:
+    """A request without the thoughts that were shown to its client."""
+    left = unshown(body, caller.fingerprints)
+    if left is not body:
+        flow.request.content = left
+        _comment(flow, "thoughts that were shown are taken out")
+    return left
+
+
+def _show_whole(response: http.Response, showing: Showing) -> None:
+    """Show the thoughts of an answer that is here as a whole."""
+    body = response.content or b""
+    if _is_stream(response):
+        response.content = showing.feed(body) + showing.end()
+    else:
+        response.content = showing.whole(body)
 
 
 def _is_own_page(flow: http.HTTPFlow) -> bool:

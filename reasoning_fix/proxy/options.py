@@ -13,6 +13,7 @@ from mitmproxy.addonmanager import Loader
 
 from reasoning_fix.engine import policy
 from reasoning_fix.engine.policy import Preferences
+from reasoning_fix.engine.showing import STYLES, Style
 from reasoning_fix.machine import folders
 from reasoning_fix.providers.files import ProviderTableError
 from reasoning_fix.providers.table import Table, load_table
@@ -22,7 +23,10 @@ _MEMORY = "memory"
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What was given. `store` is the path of the store, None: memory; `view_bytes` are kept of a stream."""
+    """What was given. `store` is the path of the store, None: memory; `view_bytes` are kept of a stream.
+
+    `show` are the models whose thoughts are shown, None: of none.
+    """
 
     preferences: Preferences
     decrypt_all: bool
@@ -30,6 +34,8 @@ class Options(msgspec.Struct, frozen=True):
     keep_days: int
     keep_megabytes: int
     view_bytes: int
+    show: re.Pattern[str] | None = None
+    show_as: Style = STYLES["details"]
 
     def keeps_as(self, other: "Options") -> bool:
         """Whether turns are kept in the same place for as long."""
@@ -64,6 +70,20 @@ _OPTIONS: tuple[tuple[str, type, Any, str], ...] = (
         "",
         "Models (a regular expression, looked for in the model's name) whose thinking is turned off on every "
         "request. Default: no model.",
+    ),
+    (
+        "reasoning_show",
+        str,
+        "",
+        "Models (a regular expression, looked for in the model's name) whose thoughts are put in front of "
+        "the content of chat completions, for clients that hide them, and taken out of later requests again. "
+        "Default: no model.",
+    ),
+    (
+        "reasoning_show_as",
+        str,
+        "details",
+        "How thoughts are shown: details (a block that opens with a click, in HTML) or quote (of Markdown).",
     ),
     (
         "reasoning_split",
@@ -113,7 +133,9 @@ def read() -> Options:
     given = ctx.options
     _one_of("reasoning_fallback", given.reasoning_fallback, policy.MODES)
     _one_of("reasoning_decrypt", given.reasoning_decrypt, _DECRYPT_MODES)
+    _one_of("reasoning_show_as", given.reasoning_show_as, tuple(STYLES))
     _pattern("reasoning_disable", given.reasoning_disable)
+    shown = _pattern("reasoning_show", given.reasoning_show)
     return Options(
         preferences=Preferences(given.reasoning_fallback, given.reasoning_disable, given.reasoning_split),
         decrypt_all=given.reasoning_decrypt == "all",
@@ -121,6 +143,8 @@ def read() -> Options:
         keep_days=_whole("reasoning_keep_days", given.reasoning_keep_days, 1),
         keep_megabytes=_whole("reasoning_keep_megabytes", given.reasoning_keep_megabytes, 1),
         view_bytes=1024 * _whole("reasoning_view_kilobytes", given.reasoning_view_kilobytes, 0),
+        show=shown if given.reasoning_show else None,
+        show_as=STYLES[given.reasoning_show_as],
     )
 
 
@@ -159,8 +183,8 @@ def _whole(name: str, given: str, least: int) -> int:
     return int(given)
 
 
-def _pattern(name: str, given: str) -> None:
+def _pattern(name: str, given: str) -> re.Pattern[str]:
     try:
-        re.compile(given)
+        return re.compile(given, re.IGNORECASE)
     except re.error as error:
         raise _error(f"{name}: {given!r} was given; a regular expression is allowed ({error}).") from error

@@ -9,6 +9,7 @@ import msgspec
 from mitmproxy import http
 
 from reasoning_fix.engine.exchange import Exchange
+from reasoning_fix.engine.showing import Showing
 from reasoning_fix.engine.tap import Tap
 from reasoning_fix.proxy.stats.counting import Counted
 
@@ -16,13 +17,15 @@ from reasoning_fix.proxy.stats.counting import Counted
 class Passage(msgspec.Struct):
     """A request on its way.
 
-    `counted` is where it is counted, `tap` what its answer passes through. `is_retry`: it was sent by
+    `counted` is where it is counted, `tap` what its answer passes through,
+    `showing` what shows its thoughts. `is_retry`: it was sent by
     this proxy itself, in place of one that was refused. `is_given_up`: its answer is of no use to us.
     """
 
     exchange: Exchange
     counted: Counted | None = None
     tap: Tap | None = None
+    showing: Showing | None = None
     is_retry: bool = False
     is_given_up: bool = False
 
