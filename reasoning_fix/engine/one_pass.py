@@ -5,6 +5,7 @@ state that the pass over the request before had at a point of it, and reads what
 every other request begins with the empty state. Both take the same way, and come to the same bytes.
 """
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping
 
@@ -42,7 +43,8 @@ class Pass:
 
     `treats`: turns may be changed; else they are only looked at, to know where the answer will stand.
     `is_resumed`: it goes on with a remembered one, and turns before it may have been changed already. After
-    it, `before` has what was changed, as it came, and `lacks` says that thinking is to be turned off, since a
+    it, `before` has what was changed, as it came, `cuts` where turns begin in the history as it is sent with
+    nothing said before them, and `lacks` says that thinking is to be turned off, since a
     turn would be refused for want of reasoning and that is what the person wants then.
     """
 
@@ -60,6 +62,7 @@ class Pass:
         self.is_resumed = False
         self.lacks = False
         self.before: dict[int, Mapping[str, bytes | None]] = {}
+        self.cuts: tuple[int, ...] = ()
         self._request = request
         self._recorder = recorder
         self._policy = policy
@@ -128,6 +131,8 @@ class Pass:
             return self._request.body
         written = self._dialect.write_history(self._request, changes) if changes else None
         body = self._whole(written)
+        if written is not None and self._request.cuts:
+            self.cuts = self._cuts_as_sent(written)
         if self._cache is not None:
             self._keep(history, matching, written, body)
         return body
@@ -298,6 +303,12 @@ class Pass:
         array = memoryview(bytes(request.array) if written is None else written.data)
         body = memoryview(request.body)
         return b"".join((body[:begin], start.sent, array[len(self._stand_in) :], body[end:]))
+
+    def _cuts_as_sent(self, written: Written) -> tuple[int, ...]:
+        shift = len(self._start.sent) - len(self._stand_in)
+        ends = item_ends(b"".join((self._start.sent, written.data[len(self._stand_in) :])))
+        # By the end of the item before each: what was put in stands behind it.
+        return tuple(bisect_right(ends, written.ends[at - 1] + shift) for at in sorted(self._request.cuts))
 
     def _keep(self, history: History, matching: Matching, written: Written | None, body: bytes) -> None:
         """Remember the pass up to the points of it that were noted, and up to its end."""

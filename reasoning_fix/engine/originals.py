@@ -15,10 +15,14 @@ from reasoning_fix.dialects.wire import Change, NotChatError, Request, read_requ
 
 
 class Before(msgspec.Struct, frozen=True):
-    """The changed members of some turns, and of the body's top, as they came; None: it was not there."""
+    """The changed members of some turns, and of the body's top, as they came; None: it was not there.
+
+    `cuts` are positions in the history as it was sent at which a turn begins with nothing said before it.
+    """
 
     turns: dict[int, dict[str, bytes | None]] = {}
     settings: dict[str, bytes | None] = {}
+    cuts: tuple[int, ...] = ()
 
 
 def was(request: Request, index: int, change: Change) -> dict[str, bytes | None]:
@@ -52,7 +56,9 @@ def undone(body: bytes, dialect: str, before: Before) -> bytes | None:
     if speaks is None:
         return None
     try:
-        request = read_request(speaks, body)
+        request = speaks.open_request(body)
+        request.cuts = frozenset(before.cuts)
+        speaks.read_history(request)
         if not all(
             0 <= i < len(request.messages) and isinstance(request.messages[i], Turn) for i in before.turns
         ):

@@ -139,7 +139,7 @@ def _restore(
         written = set_members(written, settings)
     if settings or work.before:
         before = {index: dict(was) for index, was in work.before.items()}
-        report.before = Before(before, was_at_top(request, settings) if settings else {})
+        report.before = Before(before, was_at_top(request, settings) if settings else {}, work.cuts)
     report.grown = len(written) - len(body)
     return Restored(caller, knowledge, body, written if written != body else None, report, recorder)
 

@@ -26,9 +26,9 @@ type _Member = tuple[str, bytes | None]
 class Notes(msgspec.Struct):
     """What was done to a flow, by which preferences and lessons, and when its request came and was answered.
 
-    Times are in milliseconds since the epoch, 0 where not known; `before_turns` and `before_settings` are
-    what was changed, as it came; `turns` and their statuses as in a report; `changed` are parameters.
-    `remarks` are a report's.
+    Times are in milliseconds since the epoch, 0 where not known; `before_turns`, `before_settings` and
+    `before_cuts` are what was changed, as it came; `turns` and their statuses as in a report; `changed` are
+    parameters. `remarks` are a report's.
     `refused` is what its refusal meant, and `tried` how many of the lessons, the last ones, its repair tried.
     `as_sent`: the request of this flow is the client's own again. `only_demanded` stands in older notes.
     """
@@ -55,6 +55,7 @@ class Notes(msgspec.Struct):
     as_sent: bool = False
     before_turns: list[tuple[int, list[_Member]]] | None = None
     before_settings: list[_Member] | None = None
+    before_cuts: list[int] = []
 
     @property
     def treated(self) -> list[Treated]:
@@ -66,7 +67,7 @@ class Notes(msgspec.Struct):
         if self.as_sent or self.before_turns is None or self.before_settings is None:
             return None
         turns = {index: dict(was) for index, was in self.before_turns}
-        return Before(turns, dict(self.before_settings))
+        return Before(turns, dict(self.before_settings), tuple(self.before_cuts))
 
     @property
     def altered(self) -> bool:
@@ -117,6 +118,7 @@ def written(
     if report.before is not None:
         notes.before_turns = [(i, list(was.items())) for i, was in report.before.turns.items()]
         notes.before_settings = list(report.before.settings.items())
+        notes.before_cuts = list(report.before.cuts)
     return plain(notes)
 
 

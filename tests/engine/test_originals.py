@@ -150,3 +150,41 @@ def test_another_body_is_not_undone(body: bytes, dialect: str) -> None:
 def test_what_is_no_note_counts_as_none(found: object) -> None:
     assert metadata.read({metadata.KEY: found}) is None
     assert metadata.read({metadata.KEY: {}}) == Notes()
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_turns_that_stand_side_by_side_are_undone(remembers: bool) -> None:
+    """On the Responses wire they are told apart by what is on record: no reader of the body alone could."""
+    scene = Scene("api.deepseek.com", "deepseek-v4-pro", "/responses")
+    if not remembers:
+        scene.memory = None
+
+    def say(history: list[Message], *output: Message) -> None:
+        exchange = scene.restore(history)
+        folder = exchange.caller.dialect.folder(False)
+        body = {"object": "response", "status": "completed", "output": output}
+        for one in folder.feed(json.dumps(body).encode()) + folder.end(complete=True):
+            exchange.recorder.record(one)
+
+    def thought(text: str) -> Message:
+        part = {"type": "reasoning_text", "text": text}
+        return {"id": f"rs_{text}", "type": "reasoning", "summary": [], "content": [part]}
+
+    def spoken(text: str) -> Message:
+        return {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
+
+    begin = [user("What is the weather in Bern, please?")]
+    say(begin, thought("A"), spoken("Let me have a look at the forecast for you."))
+    history = [*begin, spoken("Let me have a look at the forecast for you."), user("Well?")]
+    say(history, thought("B"), spoken("It is going to be dry all day."))
+    history = [*history, spoken("It is going to be dry all day."), user("And then?")]
+    for text in ("First", "Then"):
+        say(history, thought(text), spoken(f"{text} I look at the weather map of Bern."))
+        history = [*history, spoken(f"{text} I look at the weather map of Bern.")]
+    history.append(user("And?"))
+    for _ in range(2):
+        exchange = scene.restore(history)
+        assert exchange.report.restored == 4 and exchange.report.before is not None
+        assert len(exchange.report.before.cuts) == 1
+        was = undone(exchange.body, "responses", exchange.report.before)
+        assert was is not None and json.loads(was)["input"] == history

@@ -200,6 +200,7 @@ def _noted(given: Notes, altered: bool, body: bytes, table: Table) -> dict[str, 
         preferences=_preferences(given, _model(body)),
         before_turns=None,
         before_settings=None,
+        before_cuts=[],
         as_sent=not altered,
     )
     return metadata.plain(kept)
