@@ -37,6 +37,7 @@ from reasoning_fix.machine import folders
 from reasoning_fix.providers.files import ProviderTableError
 from reasoning_fix.providers.rows import Dialect, Rule
 from reasoning_fix.providers.table import Table, load_table
+from reasoning_fix.store import private_files
 
 _TIMEOUT = 300
 
@@ -151,7 +152,7 @@ def _conclude(
     if not stopped:
         rule = verdict.rule_of(found, table, target, f"reasoning-fix audit, {time.strftime('%Y-%m-%d')}")
         toml = verdict.toml_of(verdict.row_of(rule, found, target, user_file))
-        _check(toml, rule, target)
+        assert _says_what_it_should(toml, rule, target), "the rule is not what its TOML says"
         unlike = verdict.differences(rule, target, table)
     if arguments.json:
         shown = Shown(
@@ -272,35 +273,33 @@ def _print_requests(table: Table, target: Target, key_name: str, most: int) -> i
 # ---- the rule --------------------------------------------------------------------------------------------
 
 
-def _check(toml: str, rule: Rule, target: Target) -> None:
-    """The table loads what is printed, and then says just that."""
+def _says_what_it_should(toml: str, rule: Rule, target: Target) -> bool:
+    """Whether a table file with this text gives that very rule. Raises ProviderTableError."""
     with tempfile.TemporaryDirectory(prefix="reasoning-fix-") as folder:
         path = Path(folder) / "rule.toml"
         path.write_text(toml, encoding="utf-8")
-        assert verdict.says_what_it_should(path, rule, target), "the rule is not what its TOML says"
+        return verdict.says_what_it_should(path, rule, target)
 
 
 def _write(path: Path, toml: str, rule: Rule, target: Target, quiet: bool) -> int:
     """Append to what is there; where the two contradict each other, nothing is written."""
     try:
         before = path.read_text(encoding="utf-8") if path.exists() else ""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}.toml")
-        draft.write_text(f"{before.rstrip()}\n\n{toml}" if before.strip() else toml, encoding="utf-8")
+        whole = f"{before.rstrip()}\n\n{toml}" if before.strip() else toml
         try:
-            fits = verdict.says_what_it_should(draft, rule, target)
+            fits = _says_what_it_should(whole, rule, target)
             reason = f"another row there speaks for {target.host}"
         except ProviderTableError as error:
             fits, reason = False, f"{error.key}: {error.reason}"
         if not fits:
-            draft.unlink()
             print(
                 f"reasoning-fix: {path} was left as it is ({reason}): put the rule into it by hand, or give "
                 "--write another file.",
                 file=sys.stderr,
             )
             return 1
-        draft.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        private_files.replace(path, whole.encode())
     except (OSError, UnicodeError) as error:
         print(f"reasoning-fix: {path} cannot be written: {error}.", file=sys.stderr)
         return 1

@@ -182,7 +182,7 @@ def _log_file() -> Path:
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > _LOG_BYTES:
             path.replace(path.with_name("exec.log.1"))
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+    path.touch(0o600)
     return path
 
 

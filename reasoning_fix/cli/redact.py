@@ -14,7 +14,7 @@ that can be read.
 """
 
 import argparse
-import os
+import io
 import sys
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from mitmproxy.io import FlowWriter
 from reasoning_fix.captures.redacting.flows import redact
 from reasoning_fix.captures.replaying import replay
 from reasoning_fix.cli import UsageError, flow_files
+from reasoning_fix.store import private_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,15 +37,14 @@ def run(arguments: argparse.Namespace) -> int:
     redacted = redact(flows, table)
     if not redacted.flows:
         raise UsageError(f"{arguments.file} holds no chat request of a known provider; nothing was written.")
+    content = io.BytesIO()
+    writer = FlowWriter(content)  # type: ignore[no-untyped-call]
+    for one in redacted.flows:
+        writer.add(one)
     out: Path = arguments.out.expanduser()
     try:
-        handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            writer = FlowWriter(file)  # type: ignore[no-untyped-call]
-            for one in redacted.flows:
-                writer.add(one)
-    except FileExistsError:
-        raise UsageError(f"{out} exists already; name a new file.") from None
+        if not private_files.create(out, content.getvalue()):
+            raise UsageError(f"{out} exists already; name a new file.")
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror or error}") from None
     before, after = replay(flows, table), replay(redacted.flows, table)

@@ -1,6 +1,5 @@
 """What a command does to the machine, as values: shown before (`--dry-run`), then done in order."""
 
-import os
 import shlex
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from reasoning_fix import ReasoningFixError
+from reasoning_fix.store import private_files
 
 _SECONDS = 60.0
 _NOT_FOUND = 127
@@ -31,7 +31,7 @@ type Run = Callable[[Sequence[str]], Done]
 
 
 class Write(msgspec.Struct, frozen=True):
-    """A file with this content, in place of what was there."""
+    """A private file with this content, in place of what was there."""
 
     path: Path
     content: bytes
@@ -82,7 +82,8 @@ def perform(steps: Sequence[Step], run: Run = run) -> None:
         else:
             try:
                 if isinstance(step, Write):
-                    write_atomically(step.path, step.content)
+                    step.path.parent.mkdir(parents=True, exist_ok=True)
+                    private_files.replace(step.path, step.content)
                 else:
                     step.path.unlink(missing_ok=True)
             except OSError as error:
@@ -107,22 +108,6 @@ def describe(steps: Sequence[Step], with_content: bool = True) -> str:
 def shown(argv: Sequence[str]) -> str:
     """A command as it is typed into this platform's shell."""
     return subprocess.list2cmdline(argv) if sys.platform == "win32" else shlex.join(argv)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Whole or not at all, also after a power cut; readable by nobody else."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
 
 
 def _encoding(content: bytes) -> str:

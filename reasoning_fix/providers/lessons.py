@@ -6,7 +6,6 @@ when it changes. They contain no text from a conversation and no credential. The
 change their minds. Lessons that only a newer version understands stay in the file as they are.
 """
 
-import contextlib
 import logging
 import os
 import time
@@ -18,6 +17,7 @@ import msgspec
 
 from reasoning_fix.providers.rows import Means
 from reasoning_fix.providers.table import LONGEST_MODEL_NAME
+from reasoning_fix.store import private_files
 
 logger = logging.getLogger(__name__)
 
@@ -178,18 +178,13 @@ class Lessons:
             return
         since = self._clock() - KEEP_DAYS * _DAY
         kept = [lesson for lesson in self._known.values() if lesson.learned >= since][-_MOST:]
-        unfinished = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode([*kept, *self._foreign[-_MOST:]])))
-            unfinished.replace(self._path)
+            content = msgspec.json.encode([*kept, *self._foreign[-_MOST:]])
+            private_files.replace(self._path, msgspec.json.format(content))
             state = os.stat(self._path)
             self._seen = (state.st_mtime_ns, state.st_ino)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
             if not self._told:
                 self._told = True
                 logger.warning(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from reasoning_fix.store import StoreError
+from reasoning_fix.store import StoreError, private_files
 
 logger = logging.getLogger(__name__)
 
@@ -26,24 +26,13 @@ def make_private(path: Path) -> None:
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
-        _make_empty(path)
+        private_files.create(path, b"")
     for ending in ENDINGS:
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + ending).chmod(0o600)
     for place in (path, path.parent):
         if not os.access(place, os.W_OK):
             raise PermissionError(errno.EACCES, "it cannot be written", str(place))
-
-
-def _make_empty(path: Path) -> None:
-    """It appears when it is closed, and never in the place of another."""
-    draft = path.with_name(f".{path.name}-{os.getpid()}-{os.urandom(4).hex()}")
-    os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        draft.unlink()
 
 
 def is_damage(error: Exception) -> bool:

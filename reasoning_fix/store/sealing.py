@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from reasoning_fix import ReasoningFixError
-from reasoning_fix.store import StoreError
+from reasoning_fix.store import StoreError, private_files
 
 logger = logging.getLogger(__name__)
 
@@ -124,21 +124,7 @@ def load_secret(directory: Path) -> bytes:
 def _read_or_make(path: Path) -> bytes:
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = path.with_name(f".secret-{os.getpid()}-{os.urandom(4).hex()}")
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            try:
-                os.write(handle, os.urandom(SECRET_BYTES))
-                # Once per installation: an empty secret after a power cut would make the store unreadable.
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-            # A link appears whole or not at all, and never in place of another process's secret.
-            os.link(draft, path)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink(missing_ok=True)
+        private_files.create(path, os.urandom(SECRET_BYTES))
     return path.read_bytes()
 
 

@@ -101,16 +101,15 @@ def test_without_a_place_to_write_lessons_stay_in_memory(tmp_path: Path, clock: 
 def test_a_place_that_can_be_written_again_has_all_of_them(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = tmp_path / "lessons.json"
+    path = tmp_path / "folder" / "lessons.json"
     lessons = Lessons(path, clock)
-    # A folder in the place of the draft: not even root can write it.
-    draft = tmp_path / f"lessons.json.{os.getpid()}"
-    draft.mkdir()
+    # A file in the place of the folder: not even root can write there.
+    path.parent.write_text("")
     lessons.learn(WANTS)
     lessons.learn(REFUSES)
     assert len(details(lessons)) == 2 and not path.exists()
     assert len(caplog.records) == 1 and "until it can" in caplog.text
-    draft.rmdir()
+    path.parent.unlink()
     lessons.learn(Lesson("other.example", "messages", "kimi", "missing", " "))
     assert len(Lessons(path, clock).all()) == 3
 

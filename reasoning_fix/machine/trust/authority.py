@@ -27,6 +27,7 @@ from mitmproxy.certs import DEFAULT_DHPARAM
 
 from reasoning_fix import ReasoningFixError
 from reasoning_fix.machine.trust import bundle
+from reasoning_fix.store import private_files
 
 type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -168,12 +169,12 @@ def renew(directory: Path, hosts: Iterable[str], environment: Mapping[str, str] 
         aside = Path(tempfile.mkdtemp(prefix=f"{FORMER_PREFIX}{now:%Y%m%d-%H%M%S}-", dir=directory))
         for name in (KEY_FILE, *DERIVED_FILES):
             if (directory / name).exists():
-                _place(aside / name, (directory / name).read_bytes(), 0o600)
+                private_files.create(aside / name, (directory / name).read_bytes(), 0o600)
         if (directory / SECOND_KEY_FILE).exists():
             (directory / SECOND_KEY_FILE).replace(aside / SECOND_KEY_FILE)
         contents = _make(hosts, now)
         for name, content in contents.items():
-            _replace(directory / name, content, 0o600 if name == KEY_FILE else 0o644)
+            private_files.replace(directory / name, content, 0o600 if name == KEY_FILE else 0o644)
     except OSError as error:
         raise AuthorityError(f"{directory}: {error.strerror or error}; nothing was renewed.") from error
     return msgspec.structs.replace(ensure(directory, hosts, environment), made=True)
@@ -232,7 +233,7 @@ def _create(directory: Path, hosts: Iterable[str]) -> bool:
                 "Move it away (and no longer trust it), then start again."
             )
     contents = _make(hosts, datetime.datetime.now(datetime.UTC))
-    return _place(directory / KEY_FILE, contents[KEY_FILE], 0o600)
+    return private_files.create(directory / KEY_FILE, contents[KEY_FILE], 0o600)
 
 
 def _make(hosts: Iterable[str], now: datetime.datetime) -> dict[str, bytes]:
@@ -339,7 +340,7 @@ def _read(directory: Path, complete: bool = True) -> Authority:
     if complete:
         for name, content in _derived(root).items():
             if not (directory / name).exists():
-                _place(directory / name, content, 0o644)
+                private_files.create(directory / name, content, 0o644)
     permitted = permitted_by(signing)
     names = root.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return Authority(
@@ -396,40 +397,3 @@ def _network(text: str) -> Network | None:
         return ipaddress.ip_network(text)
     except ValueError:
         return None
-
-
-# ---- Files -----------------------------------------------------------------------------------------------
-
-
-def _place(path: Path, content: bytes, mode: int) -> bool:
-    """Write a file that appears whole; False, and nothing written, when there is one already."""
-    unfinished = _unfinished(path, content, mode)
-    try:
-        os.link(unfinished, path)
-    except FileExistsError:
-        return False
-    except OSError:  # a file system without hard links: never over another, though not in one moment
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        except FileExistsError:
-            return False
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-    finally:
-        unfinished.unlink()
-    return True
-
-
-def _replace(path: Path, content: bytes, mode: int) -> None:
-    _unfinished(path, content, mode).replace(path)
-
-
-def _unfinished(path: Path, content: bytes, mode: int) -> Path:
-    """The content under another name beside `path`, on the disk; others cannot read it until complete."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(name).chmod(mode)
-    return Path(name)

@@ -8,15 +8,14 @@ A person's own files are remembered in the bundle itself (`# from PATH`): a late
 or inside a shell where it names our bundle, reads them again, and forgets them when they are gone.
 """
 
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import certifi
 
 from reasoning_fix.machine.environment import store_variables
+from reasoning_fix.store import private_files
 
 # Variables by which a person may have given programs further CAs.
 VARIABLES = store_variables()
@@ -40,13 +39,8 @@ _NOT_PERSONAL = ("reasoning-fix-bundle.pem", "mitmproxy-ca-cert.pem", "cacert.pe
 def write(path: Path, own: str, environment: Mapping[str, str]) -> None:
     """Write the bundle with our certificate (PEM text), renamed into place: running programs read it."""
     content = _content(path, own, environment)
-    if path.is_file() and path.read_bytes() == content:
-        return
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    Path(name).chmod(0o644)
-    Path(name).replace(path)
+    if not path.is_file() or path.read_bytes() != content:
+        private_files.replace(path, content, 0o644)
 
 
 def holds(content: bytes, pem: str) -> bool:
