@@ -25,12 +25,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-import platformdirs
-
 from reasoning_fix import ReasoningFixError
 from reasoning_fix.cli import UsageError
 from reasoning_fix.cli.words import leading
-from reasoning_fix.machine import upstream
+from reasoning_fix.machine import folders, upstream
 from reasoning_fix.machine.environment import Values, undone, variables
 from reasoning_fix.running import probe
 from reasoning_fix.running.command_line import Given, look_ahead
@@ -177,7 +175,7 @@ _held: list["subprocess.Popen[bytes]"] = []
 
 def _log_file() -> Path:
     """exec.log, readable by its person only; begun anew when it has grown."""
-    path = Path(platformdirs.user_log_dir("reasoning-fix", appauthor=False)) / "exec.log"
+    path = folders.logs() / "exec.log"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > _LOG_BYTES:

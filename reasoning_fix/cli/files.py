@@ -12,14 +12,14 @@ def add_store_argument(parser: argparse.ArgumentParser) -> None:
         "--store",
         type=Path,
         metavar="FILE",
-        help=f"the proxy's `reasoning_store` (default: {folders.data() / 'turns.sqlite3'})",
+        help=f"the proxy's `reasoning_store` (default: {folders.store()})",
     )
 
 
 def store(arguments: argparse.Namespace) -> Path:
     """The store that was asked for; the files of counts and lessons lie beside it."""
     given: Path | None = arguments.store
-    return given.expanduser().absolute() if given else folders.data() / "turns.sqlite3"
+    return given.expanduser().absolute() if given else folders.store()
 
 
 def positive(text: str) -> int:

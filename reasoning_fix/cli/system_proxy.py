@@ -18,10 +18,9 @@ import sys
 from pathlib import Path
 
 import msgspec
-import platformdirs
 
 from reasoning_fix.cli import UsageError
-from reasoning_fix.machine import plan, system_proxy
+from reasoning_fix.machine import folders, plan, system_proxy
 from reasoning_fix.machine.plan import Delete, Step, StepError, Write
 from reasoning_fix.machine.system_proxy import Desktop, DesktopError, Saved, Settings
 from reasoning_fix.proxy.probing import ask_health
@@ -59,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def state_path() -> Path:
     """Where `on` remembers what was set before."""
-    return Path(platformdirs.user_state_dir("reasoning-fix", appauthor=False)) / "system-proxy.json"
+    return folders.state() / "system-proxy.json"
 
 
 def _desktop(saved: Saved | None) -> Desktop:

@@ -3,7 +3,7 @@
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -58,11 +58,16 @@ class StepError(ReasoningFixError):
     """A step could not be done; the text names it and what its program said."""
 
 
-def run(argv: Sequence[str]) -> Done:
+def run(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> Done:
     """Run a program to its end, at most two minutes; a missing one ends with 127, as in a shell."""
     try:
         ended = subprocess.run(
-            list(argv), capture_output=True, timeout=_SECONDS, check=False, stdin=subprocess.DEVNULL
+            list(argv),
+            capture_output=True,
+            timeout=_SECONDS,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env=environment,
         )
     except FileNotFoundError:
         return Done(_NOT_FOUND, "", f"{argv[0]} is not installed")
