@@ -27,11 +27,11 @@ from typing import get_args
 
 import msgspec
 
-from reasoning_fix.cli import UsageError
+from reasoning_fix.cli import UsageError, shared
 from reasoning_fix.diagnosis.audit import spelling, verdict
 from reasoning_fix.diagnosis.audit.asking import Asker, NoAnswer, Reply, Send, sender
 from reasoning_fix.diagnosis.audit.checklist import Check, Checklist, Findings, most_requests
-from reasoning_fix.diagnosis.audit.targets import Target, TargetError, find, shown_headers
+from reasoning_fix.diagnosis.audit.targets import Target, find, shown_headers
 from reasoning_fix.engine.usage import Usage
 from reasoning_fix.machine import folders
 from reasoning_fix.providers.files import ProviderTableError
@@ -82,24 +82,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the requests and send none")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the rule into this file")
-    parser.add_argument(
-        "--user-providers",
-        type=Path,
-        metavar="FILE",
-        help="your own provider table (default: providers.toml in the user config directory)",
-    )
+    shared.add_user_providers(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Audit one model on one wire; returns the exit code."""
-    user_file = (
-        arguments.user_providers.expanduser() if arguments.user_providers else folders.user_providers()
-    )
-    try:
-        table = load_table(user_file)
-        target = find(table, arguments.provider, arguments.model, arguments.dialect, arguments.base_url)
-    except (TargetError, ProviderTableError) as error:
-        raise UsageError(str(error)) from error
+    user_file = shared.user_providers(arguments)
+    table = load_table(user_file)
+    target = find(table, arguments.provider, arguments.model, arguments.dialect, arguments.base_url)
     most = most_requests(table, target)
     key_name = arguments.key_env or target.key_name
     if arguments.dry_run:
@@ -158,7 +148,7 @@ def _conclude(
         shown = Shown(
             target.url, target.model, target.dialect, said, rule, unlike, toml, sent, found.cost, stopped
         )
-        print(msgspec.json.format(msgspec.json.encode(shown)).decode())
+        shared.print_json(shown)
     elif rule is not None and toml is not None:
         _print_result(arguments, target, rule, toml, found, unlike)
     if not arguments.json:
@@ -194,7 +184,7 @@ def _line(check: Check) -> str:
 
 def _cost(sent: int, cost: Usage) -> str:
     return (
-        f"{sent} request{'' if sent == 1 else 's'}: {cost.prompt:,} tokens of prompts "
+        f"{shared.counted(sent, 'request')}: {cost.prompt:,} tokens of prompts "
         f"({cost.cached:,} cached), {cost.answer:,} of answers ({cost.thought:,} thought)."
     )
 

@@ -21,14 +21,12 @@ from pathlib import Path
 
 import msgspec
 
-from reasoning_fix.cli import UsageError
+from reasoning_fix.cli import UsageError, shared
 from reasoning_fix.machine import folders
 from reasoning_fix.machine.plan import Command
 from reasoning_fix.machine.trust import authority, stores
 from reasoning_fix.machine.trust.authority import Authority, AuthorityError
 from reasoning_fix.machine.trust.machine import Machine, Store
-from reasoning_fix.providers.files import ProviderTableError
-from reasoning_fix.providers.table import load_table
 
 _KINDS = ("system", "nss", "keychain", "windows")
 
@@ -51,18 +49,8 @@ class Shown(msgspec.Struct, frozen=True):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--confdir",
-        type=Path,
-        metavar="FOLDER",
-        help=f"the folder of the CA (default: {folders.configuration()})",
-    )
-    common.add_argument(
-        "--user-providers",
-        type=Path,
-        metavar="FILE",
-        help="your own provider table (default: providers.toml in the folder above, where there is one)",
-    )
+    shared.add_confdir(common)
+    shared.add_user_providers(common)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
     create = actions.add_parser("create", parents=[common], help="make the CA; refuses where there is one")
     create.add_argument(
@@ -86,9 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do the action that was asked for; returns the exit code."""
-    confdir = (arguments.confdir or folders.configuration()).expanduser().absolute()
+    confdir = shared.confdir(arguments)
+    hosts = shared.table(arguments).hosts()
     try:
-        hosts = _hosts(arguments.user_providers)
         if arguments.action == "create":
             return _create(confdir, hosts, arguments.renew)
         if arguments.action == "show":
@@ -98,13 +86,6 @@ def run(arguments: argparse.Namespace) -> int:
     except AuthorityError as error:
         print(f"reasoning-fix: {error}", file=sys.stderr)
         return 1
-
-
-def _hosts(given: Path | None) -> tuple[str, ...]:
-    try:
-        return load_table(given.expanduser() if given else folders.user_providers()).hosts()
-    except ProviderTableError as error:
-        raise UsageError(str(error)) from error
 
 
 # ---- create, show ----------------------------------------------------------------------------------------
@@ -170,7 +151,7 @@ def _show(confdir: Path, hosts: tuple[str, ...], json: bool) -> int:
                 for store in found
             ),
         )
-        print(msgspec.json.format(msgspec.json.encode(shown, enc_hook=str)).decode())
+        shared.print_json(shown)
         return 1 if remarks else 0
     print(f"certificate  {ca.certificate}")
     print(f"bundle       {ca.bundle}")

@@ -28,6 +28,7 @@ import msgspec
 from mitmproxy import version as mitmproxy
 
 from reasoning_fix import __version__
+from reasoning_fix.cli import shared
 from reasoning_fix.cli.system_proxy import state_path
 from reasoning_fix.diagnosis import Finding, authority, fail, ok, programs, skip, storage, variables, ways
 from reasoning_fix.diagnosis.authority import Authority
@@ -45,10 +46,8 @@ _PROBED_SECONDS = 3.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    confdir = folders.configuration()
-    parser.add_argument("--host", default="127.0.0.1", help="where the proxy listens (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8080, help="its port (default: 8080)")
-    parser.add_argument("--confdir", default=confdir, help=f"the folder of its CA (default: {confdir})")
+    shared.add_address(parser)
+    shared.add_confdir(parser)
     parser.add_argument("--online", metavar="HOST", help="also ask this host through the proxy")
     parser.add_argument("--json", action="store_true", help="the findings as a JSON array")
 
@@ -82,7 +81,7 @@ def examine(arguments: argparse.Namespace) -> Iterator[Finding]:
     yield programs.mitmproxy_version(mitmproxy.VERSION)
     yield programs.port(address, answer, [] if isinstance(answer, Health) else _owners(port))
     yield told
-    confdir = Path(arguments.confdir).expanduser()
+    confdir = shared.confdir(arguments)
     found = authority.load(confdir)
     if isinstance(found, Finding):
         yield found

@@ -26,13 +26,13 @@ from pathlib import Path
 from typing import IO
 
 from reasoning_fix import ReasoningFixError
-from reasoning_fix.cli import UsageError
+from reasoning_fix.cli import UsageError, shared
 from reasoning_fix.cli.words import leading
 from reasoning_fix.machine import folders, upstream
-from reasoning_fix.machine.environment import Values, undone, variables
+from reasoning_fix.machine.environment import undone
 from reasoning_fix.running import probe
 from reasoning_fix.running.command_line import Given, look_ahead
-from reasoning_fix.running.prepared import NotPreparedError, prepare
+from reasoning_fix.running.prepared import prepare
 
 _FLAGS = ("--fresh", "-h", "--help")
 _VALUED = ("--set", "--port", "--confdir")
@@ -65,12 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OPTION=VALUE",
         help="an option for that proxy, as for mitmproxy; with one of these it is always a fresh one",
     )
-    parser.add_argument(
-        "--port", type=int, help="where a running proxy listens (default: config.yaml's, else 8080)"
-    )
-    parser.add_argument(
-        "--confdir", type=Path, metavar="DIR", help="the configuration directory (CA, config.yaml)"
-    )
+    shared.add_running_proxy(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -83,23 +78,17 @@ def run(arguments: argparse.Namespace) -> int:
         return _NOT_RUNNABLE if there else _NOT_FOUND
     person = undone(os.environ)
     given = look_ahead([word for spec in arguments.set for word in ("--set", spec)], arguments.confdir)
-    try:
-        ready = prepare(given, person)
-    except NotPreparedError as error:
-        raise UsageError(str(error)) from None
+    ready = prepare(given, person)
     for remark in ready.remarks:
         print(f"reasoning-fix: {remark}", file=sys.stderr)
     running = probe.address(given, arguments.port)
-    fingerprint = ready.authority.fingerprint
-    if arguments.fresh or arguments.set or not probe.answers(running, fingerprint):
+    if arguments.fresh or arguments.set or not probe.answers(running, ready.authority.fingerprint):
         try:
             running = f"127.0.0.1:{_start(given, arguments.set, _without_us(person, running))}"
         except (NotStartedError, upstream.UpstreamError) as error:
             print(f"reasoning-fix: the proxy did not start: {error}", file=sys.stderr)
             return _NOT_STARTED
-    ca = ready.authority
-    values = Values(f"http://{running}", ca.certificate, ca.bundle, ready.table.hosts())
-    return _become(command, person | variables(person, values))
+    return _become(command, person | ready.variables(person, running))
 
 
 def _without_us(person: Mapping[str, str], ours: str) -> dict[str, str]:

@@ -20,20 +20,21 @@ from pathlib import Path
 
 from mitmproxy.io import FlowWriter
 
+from reasoning_fix.captures import flow_files
 from reasoning_fix.captures.redacting.flows import redact
 from reasoning_fix.captures.replaying import replay
-from reasoning_fix.cli import UsageError, flow_files
+from reasoning_fix.cli import UsageError, shared
 from reasoning_fix.store import private_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    flow_files.add_arguments(parser)
+    shared.add_flow_file(parser)
     parser.add_argument("out", type=Path, metavar="OUT", help="the file to write; it must not exist yet")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the copy; returns the exit code."""
-    flows, table = flow_files.flows(arguments), flow_files.table(arguments)
+    flows, table = flow_files.load(arguments.file.expanduser()), shared.table(arguments)
     redacted = redact(flows, table)
     if not redacted.flows:
         raise UsageError(f"{arguments.file} holds no chat request of a known provider; nothing was written.")

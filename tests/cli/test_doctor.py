@@ -74,7 +74,7 @@ class House:
 
     def arguments(self) -> argparse.Namespace:
         return argparse.Namespace(
-            host="127.0.0.1", port=self.port, confdir=str(self.confdir), online=self.online, json=True
+            host="127.0.0.1", port=self.port, confdir=self.confdir, online=self.online, json=True
         )
 
     def findings(self) -> list[Finding]:
