@@ -41,7 +41,7 @@ class ReasoningFixError(Exception):
     ├── CaptureError              a file that holds no flows
     ├── AuthorityError            the CA
     ├── DesktopError, ServiceError, StepError        what is asked of this machine
-    ├── ReverseError, UpstreamError, NotPreparedError, NotStartedError    how a proxy is started
+    ├── ReverseError, UpstreamError, NotStartedError    how a proxy is started
     ├── TargetError, NoAnswer, Repaired              asking a provider
     └── UsageError                a command line
     """

@@ -54,7 +54,7 @@ def main(given: Sequence[str] | None = None) -> int:
         return 2
     try:
         code: int = module.run(arguments)
-    except UsageError as error:
+    except ReasoningFixError as error:
         print(f"reasoning-fix: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

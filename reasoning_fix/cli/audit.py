@@ -27,16 +27,17 @@ from typing import get_args
 
 import msgspec
 
-from reasoning_fix.cli import UsageError
+from reasoning_fix.cli import UsageError, shared
 from reasoning_fix.diagnosis.audit import spelling, verdict
 from reasoning_fix.diagnosis.audit.asking import Asker, NoAnswer, Reply, Send, sender
 from reasoning_fix.diagnosis.audit.checklist import Check, Checklist, Findings, most_requests
-from reasoning_fix.diagnosis.audit.targets import Target, TargetError, find, shown_headers
+from reasoning_fix.diagnosis.audit.targets import Target, find, shown_headers
 from reasoning_fix.engine.usage import Usage
 from reasoning_fix.machine import folders
 from reasoning_fix.providers.files import ProviderTableError
 from reasoning_fix.providers.rows import Dialect, Rule
 from reasoning_fix.providers.table import Table, load_table
+from reasoning_fix.store import private_files
 
 _TIMEOUT = 300
 
@@ -81,24 +82,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the requests and send none")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the rule into this file")
-    parser.add_argument(
-        "--user-providers",
-        type=Path,
-        metavar="FILE",
-        help="your own provider table (default: providers.toml in the user config directory)",
-    )
+    shared.add_user_providers(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Audit one model on one wire; returns the exit code."""
-    user_file = (
-        arguments.user_providers.expanduser() if arguments.user_providers else folders.user_providers()
-    )
-    try:
-        table = load_table(user_file)
-        target = find(table, arguments.provider, arguments.model, arguments.dialect, arguments.base_url)
-    except (TargetError, ProviderTableError) as error:
-        raise UsageError(str(error)) from error
+    user_file = shared.user_providers(arguments)
+    table = load_table(user_file)
+    target = find(table, arguments.provider, arguments.model, arguments.dialect, arguments.base_url)
     most = most_requests(table, target)
     key_name = arguments.key_env or target.key_name
     if arguments.dry_run:
@@ -151,13 +142,13 @@ def _conclude(
     if not stopped:
         rule = verdict.rule_of(found, table, target, f"reasoning-fix audit, {time.strftime('%Y-%m-%d')}")
         toml = verdict.toml_of(verdict.row_of(rule, found, target, user_file))
-        _check(toml, rule, target)
+        assert _says_what_it_should(toml, rule, target), "the rule is not what its TOML says"
         unlike = verdict.differences(rule, target, table)
     if arguments.json:
         shown = Shown(
             target.url, target.model, target.dialect, said, rule, unlike, toml, sent, found.cost, stopped
         )
-        print(msgspec.json.format(msgspec.json.encode(shown)).decode())
+        shared.print_json(shown)
     elif rule is not None and toml is not None:
         _print_result(arguments, target, rule, toml, found, unlike)
     if not arguments.json:
@@ -193,7 +184,7 @@ def _line(check: Check) -> str:
 
 def _cost(sent: int, cost: Usage) -> str:
     return (
-        f"{sent} request{'' if sent == 1 else 's'}: {cost.prompt:,} tokens of prompts "
+        f"{shared.counted(sent, 'request')}: {cost.prompt:,} tokens of prompts "
         f"({cost.cached:,} cached), {cost.answer:,} of answers ({cost.thought:,} thought)."
     )
 
@@ -272,35 +263,33 @@ def _print_requests(table: Table, target: Target, key_name: str, most: int) -> i
 # ---- the rule --------------------------------------------------------------------------------------------
 
 
-def _check(toml: str, rule: Rule, target: Target) -> None:
-    """The table loads what is printed, and then says just that."""
+def _says_what_it_should(toml: str, rule: Rule, target: Target) -> bool:
+    """Whether a table file with this text gives that very rule. Raises ProviderTableError."""
     with tempfile.TemporaryDirectory(prefix="reasoning-fix-") as folder:
         path = Path(folder) / "rule.toml"
         path.write_text(toml, encoding="utf-8")
-        assert verdict.says_what_it_should(path, rule, target), "the rule is not what its TOML says"
+        return verdict.says_what_it_should(path, rule, target)
 
 
 def _write(path: Path, toml: str, rule: Rule, target: Target, quiet: bool) -> int:
     """Append to what is there; where the two contradict each other, nothing is written."""
     try:
         before = path.read_text(encoding="utf-8") if path.exists() else ""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}.toml")
-        draft.write_text(f"{before.rstrip()}\n\n{toml}" if before.strip() else toml, encoding="utf-8")
+        whole = f"{before.rstrip()}\n\n{toml}" if before.strip() else toml
         try:
-            fits = verdict.says_what_it_should(draft, rule, target)
+            fits = _says_what_it_should(whole, rule, target)
             reason = f"another row there speaks for {target.host}"
         except ProviderTableError as error:
             fits, reason = False, f"{error.key}: {error.reason}"
         if not fits:
-            draft.unlink()
             print(
                 f"reasoning-fix: {path} was left as it is ({reason}): put the rule into it by hand, or give "
                 "--write another file.",
                 file=sys.stderr,
             )
             return 1
-        draft.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        private_files.replace(path, whole.encode())
     except (OSError, UnicodeError) as error:
         print(f"reasoning-fix: {path} cannot be written: {error}.", file=sys.stderr)
         return 1

@@ -21,13 +21,12 @@ from pathlib import Path
 
 import msgspec
 
-from reasoning_fix.cli import UsageError
+from reasoning_fix.cli import UsageError, shared
 from reasoning_fix.machine import folders
+from reasoning_fix.machine.plan import Command
 from reasoning_fix.machine.trust import authority, stores
 from reasoning_fix.machine.trust.authority import Authority, AuthorityError
-from reasoning_fix.machine.trust.machine import Machine, Step, Store, ThisMachine, line_of, words_of
-from reasoning_fix.providers.files import ProviderTableError
-from reasoning_fix.providers.table import load_table
+from reasoning_fix.machine.trust.machine import Machine, Store
 
 _KINDS = ("system", "nss", "keychain", "windows")
 
@@ -50,18 +49,8 @@ class Shown(msgspec.Struct, frozen=True):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--confdir",
-        type=Path,
-        metavar="FOLDER",
-        help=f"the folder of the CA (default: {folders.shown(folders.configuration())})",
-    )
-    common.add_argument(
-        "--user-providers",
-        type=Path,
-        metavar="FILE",
-        help="your own provider table (default: providers.toml in the folder above, where there is one)",
-    )
+    shared.add_confdir(common)
+    shared.add_user_providers(common)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
     create = actions.add_parser("create", parents=[common], help="make the CA; refuses where there is one")
     create.add_argument(
@@ -85,9 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do the action that was asked for; returns the exit code."""
-    confdir = (arguments.confdir or folders.configuration()).expanduser().absolute()
+    confdir = shared.confdir(arguments)
+    hosts = shared.table(arguments).hosts()
     try:
-        hosts = _hosts(arguments.user_providers)
         if arguments.action == "create":
             return _create(confdir, hosts, arguments.renew)
         if arguments.action == "show":
@@ -97,13 +86,6 @@ def run(arguments: argparse.Namespace) -> int:
     except AuthorityError as error:
         print(f"reasoning-fix: {error}", file=sys.stderr)
         return 1
-
-
-def _hosts(given: Path | None) -> tuple[str, ...]:
-    try:
-        return load_table(given.expanduser() if given else folders.user_providers()).hosts()
-    except ProviderTableError as error:
-        raise UsageError(str(error)) from error
 
 
 # ---- create, show ----------------------------------------------------------------------------------------
@@ -120,7 +102,7 @@ def _create(confdir: Path, hosts: tuple[str, ...], renew: bool) -> int:
     if old is None:
         _describe_new(authority.ensure(confdir, hosts))
         return 0
-    trusted = [store.title for store in stores.find(ThisMachine(), old) if store.state == "present"]
+    trusted = [store.title for store in stores.find(Machine(), old) if store.state == "present"]
     new = authority.renew(confdir, hosts)
     _describe_new(new)
     print(f"  the old one: {authority.former(confdir)[0].directory}")
@@ -151,7 +133,7 @@ def _show(confdir: Path, hosts: tuple[str, ...], json: bool) -> int:
         print(msgspec.json.encode({"error": message}).decode() if json else message)
         return 1
     remarks = ca.remarks(hosts)
-    found = stores.find(ThisMachine(), ca)
+    found = stores.find(Machine(), ca)
     if json:
         shown = Shown(
             certificate=ca.certificate,
@@ -169,7 +151,7 @@ def _show(confdir: Path, hosts: tuple[str, ...], json: bool) -> int:
                 for store in found
             ),
         )
-        print(msgspec.json.format(msgspec.json.encode(shown, enc_hook=str)).decode())
+        shared.print_json(shown)
         return 1 if remarks else 0
     print(f"certificate  {ca.certificate}")
     print(f"bundle       {ca.bundle}")
@@ -205,7 +187,7 @@ def _install(confdir: Path, hosts: tuple[str, ...], dry_run: bool, kinds: list[s
     if ca is None:
         ca = authority.ensure(confdir, hosts)
         _describe_new(ca)
-    machine = ThisMachine()
+    machine = Machine()
     found = _of(kinds, stores.find(machine, ca))
     if not found:
         print(stores.NOTHING_KNOWN)
@@ -242,7 +224,7 @@ def _install(confdir: Path, hosts: tuple[str, ...], dry_run: bool, kinds: list[s
 
 
 def _uninstall(confdir: Path, hosts: tuple[str, ...], dry_run: bool, kinds: list[str] | None) -> int:
-    machine = ThisMachine()
+    machine = Machine()
     current = authority.load(confdir)
     every = [ca for ca in (current, *authority.former(confdir)) if ca is not None]
     work = []
@@ -270,7 +252,7 @@ def _uninstall(confdir: Path, hosts: tuple[str, ...], dry_run: bool, kinds: list
     return code
 
 
-def _do(machine: Machine, work: list[tuple[Store, tuple[Step, ...]]], dry_run: bool) -> int:
+def _do(machine: Machine, work: list[tuple[Store, tuple[Command, ...]]], dry_run: bool) -> int:
     """Run, or only print, the commands for each store; 1 when one of them fails."""
     code = 0
     asks = any(step.administrator for _, steps in work for step in steps) and not machine.administrator
@@ -280,19 +262,19 @@ def _do(machine: Machine, work: list[tuple[Store, tuple[Step, ...]]], dry_run: b
         for store, steps in work:
             if (store, steps) not in kept:
                 for step in steps:
-                    print(f"  {' '.join(step.words)}")
+                    print(f"  {' '.join(step.argv)}")
         work, code = kept, 1
     elif asks and not dry_run:
         print("The lines that start with sudo need an administrator: sudo may ask for your password.")
     for store, steps in work:
         print(f"{'# ' if dry_run else ''}{store.title} ({store.place})")
         for step in steps:
-            print(f"{'' if dry_run else '  '}{line_of(step, machine)}", flush=True)
+            print(f"{'' if dry_run else '  '}{machine.line(step)}", flush=True)
             if dry_run:
                 continue
-            result = machine.run(words_of(step, machine))
+            result = machine.run(machine.words(step))
             if result.code != 0:
-                print(f"  failed with exit code {result.code}: {result.output or 'no message'}")
+                print(f"  failed with exit code {result.code}: {result.error or result.text or 'no message'}")
                 code = 1
                 break
     return code

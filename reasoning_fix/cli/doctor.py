@@ -20,22 +20,22 @@ import shutil
 import socket
 import ssl
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
-import platformdirs
 from mitmproxy import version as mitmproxy
 
 from reasoning_fix import __version__
+from reasoning_fix.cli import shared
 from reasoning_fix.cli.system_proxy import state_path
 from reasoning_fix.diagnosis import Finding, authority, fail, ok, programs, skip, storage, variables, ways
 from reasoning_fix.diagnosis.authority import Authority
 from reasoning_fix.machine import folders, plan, system_proxy
 from reasoning_fix.machine.plan import Done
 from reasoning_fix.machine.system_proxy import DesktopError
+from reasoning_fix.machine.trust.authority import BUNDLE_FILE, CERTIFICATE_FILE, KEY_FILE
 from reasoning_fix.providers.files import ProviderTableError
 from reasoning_fix.providers.table import Table, load_table
 from reasoning_fix.proxy.health import Health
@@ -46,12 +46,8 @@ _PROBED_SECONDS = 3.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    confdir = platformdirs.user_config_dir("reasoning-fix", appauthor=False)
-    parser.add_argument("--host", default="127.0.0.1", help="where the proxy listens (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8080, help="its port (default: 8080)")
-    parser.add_argument(
-        "--confdir", default=confdir, help=f"the folder of its CA (default: {folders.shown(Path(confdir))})"
-    )
+    shared.add_address(parser)
+    shared.add_confdir(parser)
     parser.add_argument("--online", metavar="HOST", help="also ask this host through the proxy")
     parser.add_argument("--json", action="store_true", help="the findings as a JSON array")
 
@@ -85,7 +81,7 @@ def examine(arguments: argparse.Namespace) -> Iterator[Finding]:
     yield programs.mitmproxy_version(mitmproxy.VERSION)
     yield programs.port(address, answer, [] if isinstance(answer, Health) else _owners(port))
     yield told
-    confdir = Path(arguments.confdir).expanduser()
+    confdir = shared.confdir(arguments)
     found = authority.load(confdir)
     if isinstance(found, Finding):
         yield found
@@ -94,7 +90,7 @@ def examine(arguments: argparse.Namespace) -> Iterator[Finding]:
     yield variables.proxies(os.environ, host, port)
     yield variables.bypass(os.environ, hosts)
     if isinstance(found, Authority):
-        bundle = confdir / authority.BUNDLE_FILE
+        bundle = confdir / BUNDLE_FILE
         roots = {authority.der(found.root), authority.der(found.signer)}
         yield from variables.stores(os.environ, roots, bundle, through_here)
     yield ways.system_proxy(desktop_proxies, remembered, address, answer)
@@ -110,7 +106,7 @@ def examine(arguments: argparse.Namespace) -> Iterator[Finding]:
     fingerprint = found.fingerprint if isinstance(found, Authority) else ""
     yield ways.request(answer, address, __version__, fingerprint)
     if arguments.online and isinstance(found, Authority) and isinstance(answer, Health):
-        bundle = confdir / authority.BUNDLE_FILE
+        bundle = confdir / BUNDLE_FILE
         reply = ways.ask_host(arguments.online, (host, port), bundle)
         heard = reply.date if isinstance(reply, ways.Answered) else None
         is_provider = table.provider(arguments.online) is not None
@@ -124,18 +120,19 @@ def examine(arguments: argparse.Namespace) -> Iterator[Finding]:
 def _about_authority(
     found: Authority, confdir: Path, hosts: Sequence[str], by_desktop: bool, through_here: bool
 ) -> Iterator[Finding]:
-    certificate = confdir / authority.CERTIFICATE_FILE
-    yield authority.present(found, confdir)
+    certificate = confdir / CERTIFICATE_FILE
+    yield authority.present(found)
     yield authority.dates(found, datetime.datetime.now(datetime.UTC))
     yield authority.constraints(found, hosts)
-    key = confdir / authority.KEY_FILE
+    key = confdir / KEY_FILE
     yield authority.key_file(key, stat.S_IMODE(key.stat().st_mode) if os.name == "posix" else None)
-    yield authority.bundle(confdir / authority.BUNDLE_FILE, found)
+    yield authority.bundle(confdir / BUNDLE_FILE, found)
     trusted = authority.platform_trusts(sys.platform, found, certificate, plan.run)
     yield authority.by_platform(trusted, by_desktop)
     specimen_host = hosts[0].removeprefix("*.")
     with authority.specimen(found, specimen_host) as files:
-        verdict = _openssl_verdict(files, specimen_host)
+        # The default context reads SSL_CERT_FILE and SSL_CERT_DIR itself, even if that file is missing.
+        verdict = authority.trusted_by_openssl(files, specimen_host, ssl.create_default_context())
         yield authority.openssl(verdict, os.environ.get("SSL_CERT_FILE", ""), through_here)
         node = shutil.which("node")
         version = plan.run((node, "--version")).text.strip() if node else None
@@ -148,39 +145,20 @@ def _about_authority(
         yield authority.node(version, extra, certificate, ask, through_here)
 
 
-def _openssl_verdict(files: authority.Specimen, host: str) -> bool | str:
-    # The default context reads SSL_CERT_FILE and SSL_CERT_DIR itself; a missing file is no error there.
-    return authority.trusted_by_openssl(files, host, ssl.create_default_context())
-
-
 def _run_with_extra(extra: str, argv: Sequence[str]) -> Done:
     """Node's own variables only: NODE_OPTIONS may load code that speaks, NODE_TLS_... may accept anybody."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("NODE_")}
-    try:
-        ended = subprocess.run(
-            list(argv),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env=environ | {"NODE_EXTRA_CA_CERTS": extra},
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Done(126, "", str(error))
-    return Done(ended.returncode, ended.stdout, ended.stderr)
+    return plan.run(argv, environ | {"NODE_EXTRA_CA_CERTS": extra})
 
 
 def _table() -> tuple[Table, Finding]:
     """The provider table with the person's own, and how that is; the built-in one where theirs is wrong."""
-    own = Path(platformdirs.user_config_dir("reasoning-fix", appauthor=False)) / "providers.toml"
-    check = "providers"
-    if not own.is_file():
-        table = load_table()
-        return table, ok(check, f"{len(table.hosts())} hosts")
+    own = folders.user_providers()
     try:
         table = load_table(own)
-    except (ProviderTableError, OSError) as error:
-        return load_table(), fail(check, str(error), f"correct {own}")
-    return table, ok(check, f"{len(table.hosts())} hosts, with those of {own}")
+    except ProviderTableError as error:
+        return load_table(), fail("providers", str(error), f"correct {own}")
+    return table, ok("providers", f"{len(table.hosts())} hosts{f', with those of {own}' if own else ''}")
 
 
 def _owners(port: int) -> list[programs.Owner]:
@@ -216,7 +194,7 @@ def _store_path(answer: Health | str) -> Path | None:
     """The running proxy's file, else the one that it would have; None if it has none."""
     if isinstance(answer, Health):
         return Path(answer.store.path) if answer.store.path else None
-    return Path(platformdirs.user_data_dir("reasoning-fix", appauthor=False)) / "turns.sqlite3"
+    return folders.store()
 
 
 def _newest_file() -> datetime.datetime:

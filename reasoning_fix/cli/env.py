@@ -17,16 +17,16 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from reasoning_fix.cli import UsageError
-from reasoning_fix.machine.environment import Values, removal, undone, variables
+from reasoning_fix.cli import shared
+from reasoning_fix.machine import plan
+from reasoning_fix.machine.environment import removal, undone
 from reasoning_fix.running import probe
 from reasoning_fix.running.command_line import look_ahead
-from reasoning_fix.running.prepared import NotPreparedError, prepare
+from reasoning_fix.running.prepared import prepare
 
 type Lines = Callable[[str, str | None], str]
 
@@ -39,12 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="one JSON object: name to value, null to remove it"
     )
-    parser.add_argument(
-        "--port", type=int, help="where the proxy listens (default: config.yaml's, else 8080)"
-    )
-    parser.add_argument(
-        "--confdir", type=Path, metavar="DIR", help="the configuration directory (CA, config.yaml)"
-    )
+    shared.add_running_proxy(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -55,16 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
         person = undone(os.environ)
         given = look_ahead((), arguments.confdir)
         address = probe.address(given, arguments.port)
-        try:
-            ready = prepare(given, person)
-        except NotPreparedError as error:
-            raise UsageError(str(error)) from None
+        ready = prepare(given, person)
         for remark in ready.remarks:
             print(f"reasoning-fix: {remark}", file=sys.stderr)
-        ca = ready.authority
-        values = Values(f"http://{address}", ca.certificate, ca.bundle, ready.table.hosts())
-        changes = variables(person, values)
-        if not probe.answers(address, ca.fingerprint):
+        changes = ready.variables(person, address)
+        if not probe.answers(address, ready.authority.fingerprint):
             told = f"no proxy with this CA answers at {address} yet; start it with `reasoning-fix run`."
             print(f"reasoning-fix: {told}", file=sys.stderr)
     if arguments.json:
@@ -141,9 +131,4 @@ def _parent_name() -> str:
     try:
         return Path(f"/proc/{parent}/comm").read_text("utf-8", "replace")
     except OSError:
-        pass
-    try:
-        command = ["ps", "-o", "comm=", "-p", str(parent)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ""
+        return plan.run(("ps", "-o", "comm=", "-p", str(parent))).text

@@ -28,16 +28,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-import platformdirs
-
 from reasoning_fix import ReasoningFixError
-from reasoning_fix.cli import UsageError
+from reasoning_fix.cli import shared
 from reasoning_fix.cli.words import leading
-from reasoning_fix.machine import upstream
-from reasoning_fix.machine.environment import Values, undone, variables
+from reasoning_fix.machine import folders, upstream
+from reasoning_fix.machine.environment import undone
 from reasoning_fix.running import probe
 from reasoning_fix.running.command_line import Given, look_ahead
-from reasoning_fix.running.prepared import NotPreparedError, prepare
+from reasoning_fix.running.prepared import prepare
 
 _FLAGS = ("--fresh", "--quiet", "-h", "--help")
 _VALUED = ("--set", "--port", "--confdir")
@@ -71,12 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OPTION=VALUE",
         help="an option for that proxy, as for mitmproxy; with one of these it is always a fresh one",
     )
-    parser.add_argument(
-        "--port", type=int, help="where a running proxy listens (default: config.yaml's, else 8080)"
-    )
-    parser.add_argument(
-        "--confdir", type=Path, metavar="DIR", help="the configuration directory (CA, config.yaml)"
-    )
+    shared.add_running_proxy(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -89,23 +82,17 @@ def run(arguments: argparse.Namespace) -> int:
         return _NOT_RUNNABLE if there else _NOT_FOUND
     person = undone(os.environ)
     given = look_ahead([word for spec in arguments.set for word in ("--set", spec)], arguments.confdir)
-    try:
-        ready = prepare(given, person)
-    except NotPreparedError as error:
-        raise UsageError(str(error)) from None
+    ready = prepare(given, person)
     for remark in ready.remarks:
         print(f"reasoning-fix: {remark}", file=sys.stderr)
     running = probe.address(given, arguments.port)
-    fingerprint = ready.authority.fingerprint
-    if arguments.fresh or arguments.set or not probe.answers(running, fingerprint):
+    if arguments.fresh or arguments.set or not probe.answers(running, ready.authority.fingerprint):
         try:
             running = f"127.0.0.1:{_start(given, arguments, _without_us(person, running))}"
         except (NotStartedError, upstream.UpstreamError) as error:
             print(f"reasoning-fix: the proxy did not start: {error}", file=sys.stderr)
             return _NOT_STARTED
-    ca = ready.authority
-    values = Values(f"http://{running}", ca.certificate, ca.bundle, ready.table.hosts())
-    return _become(command, person | variables(person, values))
+    return _become(command, person | ready.variables(person, running))
 
 
 def _shell(environment: Mapping[str, str]) -> str:
@@ -205,12 +192,12 @@ _held: list["subprocess.Popen[bytes]"] = []
 
 def _log_file() -> Path:
     """exec.log, readable by its person only; begun anew when it has grown."""
-    path = Path(platformdirs.user_log_dir("reasoning-fix", appauthor=False)) / "exec.log"
+    path = folders.logs() / "exec.log"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > _LOG_BYTES:
             path.replace(path.with_name("exec.log.1"))
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+    path.touch(0o600)
     return path
 
 

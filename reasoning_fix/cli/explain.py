@@ -11,14 +11,13 @@ Exit codes: 0 done; 2 used wrongly, or no flow file that can be read.
 
 import argparse
 
-import msgspec
-
+from reasoning_fix.captures import flow_files
 from reasoning_fix.captures.replaying import replay
-from reasoning_fix.cli import UsageError, flow_files
+from reasoning_fix.cli import UsageError, shared
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    flow_files.add_arguments(parser)
+    shared.add_flow_file(parser)
     parser.add_argument("--flow", type=int, metavar="N", help="only this flow of the file, counted from 1")
     parser.add_argument("--json", action="store_true", help="the same for scripts")
     parser.add_argument(
@@ -31,11 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Explain the file, or one flow of it; returns the exit code."""
-    flows = flow_files.flows(arguments)
+    flows = flow_files.load(arguments.file.expanduser())
     number: int | None = arguments.flow
     if number is not None and not 1 <= number <= len(flows):
         raise UsageError(f"there is no flow {number} in {arguments.file}: it holds {len(flows)}.")
-    played = replay(flows, flow_files.table(arguments)).requests
+    played = replay(flows, shared.table(arguments)).requests
     chosen = [one for one in played if number in (None, one.number)]
     if number is not None and not chosen:
         raise UsageError(f"flow {number} of {arguments.file} is not a chat request of a known provider.")
@@ -43,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         for one in chosen:
             one.explanation = one.explanation.without_texts()
     if arguments.json:
-        print(msgspec.json.format(msgspec.json.encode(chosen)).decode())
+        shared.print_json(chosen)
         return 0
     for one in chosen:
         first, *rest = one.explanation.lines(arguments.texts)

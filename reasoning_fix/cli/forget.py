@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from reasoning_fix.cli import UsageError, files
+from reasoning_fix.cli import UsageError, shared
 from reasoning_fix.providers.lessons import Lessons
 from reasoning_fix.proxy.stats import book
 from reasoning_fix.store import StoreError, retention
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     turns = parser.add_mutually_exclusive_group()
     turns.add_argument("--all", action="store_true", help="erase every recorded turn")
     turns.add_argument(
-        "--older-than", type=files.positive, metavar="DAYS", help="erase turns recorded more than DAYS ago"
+        "--older-than", type=shared.positive, metavar="DAYS", help="erase turns recorded more than DAYS ago"
     )
     parser.add_argument(
         "--lessons",
@@ -42,14 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="forget what refusals taught about this host, or about all",
     )
     parser.add_argument("--counts", action="store_true", help="erase what `stats` shows")
-    files.add_store_argument(parser)
+    shared.add_store(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Erase what was asked for; returns the exit code."""
     if not (arguments.all or arguments.older_than or arguments.counts or arguments.lessons is not None):
         raise UsageError("nothing was erased: say what, with --all, --older-than, --lessons or --counts.")
-    store = files.store(arguments)
+    store = shared.store(arguments)
     code = 0
     if arguments.all or arguments.older_than:
         code = _forget_turns(store, arguments.older_than)
@@ -66,8 +66,8 @@ def _forget_turns(store: Path, days: int | None) -> int:
         erased = retention.erase(store, before)
     except (sqlite3.Error, StoreError, OSError) as error:
         return _failed(store, error)
-    age = "" if days is None else f" older than {_counted(days, 'day')}"
-    print(f"Erased {_counted(erased, 'turn')}{age} from {store}.")
+    age = "" if days is None else f" older than {shared.counted(days, 'day')}"
+    print(f"Erased {shared.counted(erased, 'turn')}{age} from {store}.")
     damaged = list(_damaged(store, before))
     for path in damaged:
         try:
@@ -75,7 +75,9 @@ def _forget_turns(store: Path, days: int | None) -> int:
         except OSError as error:
             return _failed(path, error)
     if damaged:
-        print(f"Erased {_counted(len(damaged), 'file')} of damaged stores that were set aside beside it.")
+        print(
+            f"Erased {shared.counted(len(damaged), 'file')} of damaged stores that were set aside beside it."
+        )
     return 0
 
 
@@ -89,7 +91,7 @@ def _damaged(store: Path, before: int | None) -> Iterator[Path]:
 def _forget_lessons(store: Path, host: str) -> None:
     count = Lessons(store.with_name("lessons.json")).forget(host.lower())
     about = f" about {host}" if host else ""
-    print(f"Forgot {_counted(count, 'lesson')}{about}.")
+    print(f"Forgot {shared.counted(count, 'lesson')}{about}.")
 
 
 def _forget_counts(store: Path) -> int:
@@ -98,14 +100,10 @@ def _forget_counts(store: Path) -> int:
         days = book.erase(path) if path.exists() else 0
     except (sqlite3.Error, StoreError) as error:
         return _failed(path, error)
-    print(f"Erased the counts of {_counted(days, 'day')}.")
+    print(f"Erased the counts of {shared.counted(days, 'day')}.")
     return 0
 
 
 def _failed(path: Path, error: Exception) -> int:
     print(f"reasoning-fix: {path} cannot be erased from: {error}.", file=sys.stderr)
     return 1
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -12,22 +12,20 @@ Exit codes: 0 done, also where nothing was learned; 2 used wrongly.
 import argparse
 import time
 
-import msgspec
-
-from reasoning_fix.cli import files
+from reasoning_fix.cli import shared
 from reasoning_fix.providers.lessons import KEEP_DAYS, Lesson, Lessons
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the lessons as JSON")
-    files.add_store_argument(parser)
+    shared.add_store(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the lessons, oldest first; returns the exit code."""
-    lessons = Lessons(files.store(arguments).with_name("lessons.json")).all()
+    lessons = Lessons(shared.store(arguments).with_name("lessons.json")).all()
     if arguments.json:
-        print(msgspec.json.format(msgspec.json.encode(lessons)).decode())
+        shared.print_json(lessons)
         return 0
     for lesson in lessons:
         print(f"{lesson.text()} ({_since(lesson)})")
@@ -39,4 +37,4 @@ def run(arguments: argparse.Namespace) -> int:
 def _since(lesson: Lesson) -> str:
     days = KEEP_DAYS - int(max(0, time.time() - lesson.learned) / 86400)
     since = time.strftime("%Y-%m-%d", time.localtime(lesson.learned))
-    return f"learned {since}, for {days} more day{'' if days == 1 else 's'}"
+    return f"learned {since}, for {shared.counted(days, 'more day')}"

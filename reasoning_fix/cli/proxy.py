@@ -14,7 +14,7 @@ from reasoning_fix.running.attached import Attached
 from reasoning_fix.running.command_line import Given, look_ahead
 from reasoning_fix.running.direct_hosts import DirectHosts
 from reasoning_fix.running.masters import Tool
-from reasoning_fix.running.prepared import NotPreparedError, prepare
+from reasoning_fix.running.prepared import prepare
 from reasoning_fix.running.welcome import Welcome
 
 _FLAGS = ("--upstream", "-h", "--help")
@@ -60,16 +60,10 @@ def run(arguments: argparse.Namespace, tool: Tool, addons: Sequence[object] = ()
         return 0
     given = look_ahead(words)
     person = undone(os.environ)
-    try:
-        ready = prepare(given, person)
-    except NotPreparedError as error:
-        raise UsageError(str(error)) from None
+    ready = prepare(given, person)
     table, ca = ready.table, ready.authority
     through = _upstream(person, given) if arguments.upstream else None
-    try:
-        targets = reverse.targets(arguments.reverse, table, given.port())
-    except reverse.ReverseError as error:
-        raise UsageError(str(error)) from None
+    targets = reverse.targets(arguments.reverse, table, given.port())
     # The bundle is for this proxy too: where a company's CA signs what its own proxy lets in, programs had to
     # trust it so far, and now it is this one that must.
     defaults = {"confdir": str(given.confdir), "ssl_verify_upstream_trusted_ca": str(ca.bundle)}
@@ -128,10 +122,7 @@ def _is_regular(mode: str) -> bool:
 
 
 def _upstream(person: dict[str, str], given: Given) -> Upstream | None:
-    try:
-        found = upstream.find(person)
-    except upstream.UpstreamError as error:
-        raise UsageError(str(error)) from None
+    found = upstream.find(person)
     if found is not None and found.port == given.port() and found.host in upstream.LOOPBACK:
         raise UsageError(
             f"--upstream: the environment's proxy is {found.host}:{found.port}, which is this one itself."

@@ -14,37 +14,38 @@ that can be read.
 """
 
 import argparse
-import os
+import io
 import sys
 from pathlib import Path
 
 from mitmproxy.io import FlowWriter
 
+from reasoning_fix.captures import flow_files
 from reasoning_fix.captures.redacting.flows import redact
 from reasoning_fix.captures.replaying import replay
-from reasoning_fix.cli import UsageError, flow_files
+from reasoning_fix.cli import UsageError, shared
+from reasoning_fix.store import private_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    flow_files.add_arguments(parser)
+    shared.add_flow_file(parser)
     parser.add_argument("out", type=Path, metavar="OUT", help="the file to write; it must not exist yet")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the copy; returns the exit code."""
-    flows, table = flow_files.flows(arguments), flow_files.table(arguments)
+    flows, table = flow_files.load(arguments.file.expanduser()), shared.table(arguments)
     redacted = redact(flows, table)
     if not redacted.flows:
         raise UsageError(f"{arguments.file} holds no chat request of a known provider; nothing was written.")
+    content = io.BytesIO()
+    writer = FlowWriter(content)  # type: ignore[no-untyped-call]
+    for one in redacted.flows:
+        writer.add(one)
     out: Path = arguments.out.expanduser()
     try:
-        handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            writer = FlowWriter(file)  # type: ignore[no-untyped-call]
-            for one in redacted.flows:
-                writer.add(one)
-    except FileExistsError:
-        raise UsageError(f"{out} exists already; name a new file.") from None
+        if not private_files.place(out, content.getvalue()):
+            raise UsageError(f"{out} exists already; name a new file.")
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror or error}") from None
     before, after = replay(flows, table), replay(redacted.flows, table)

@@ -16,14 +16,15 @@ import argparse
 
 import msgspec
 
+from reasoning_fix.captures import flow_files
 from reasoning_fix.captures.replaying import Played, Replay, replay
-from reasoning_fix.cli import flow_files
+from reasoning_fix.cli import shared
 from reasoning_fix.engine import policy
 from reasoning_fix.engine.policy import Preferences
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    flow_files.add_arguments(parser)
+    shared.add_flow_file(parser)
     parser.add_argument("--json", action="store_true", help="the same for scripts, without texts")
     parser.add_argument("--fallback", choices=policy.MODES, help="in place of the options that applied then")
 
@@ -31,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Replay the file; returns the exit code."""
     preferences = Preferences(arguments.fallback) if arguments.fallback else None
-    played = replay(flow_files.flows(arguments), flow_files.table(arguments), preferences)
+    played = replay(flow_files.load(arguments.file.expanduser()), shared.table(arguments), preferences)
     if arguments.json:
-        print(msgspec.json.format(msgspec.json.encode(_bare(played))).decode())
+        shared.print_json(_bare(played))
         return 0
     for one in played.requests:
         print("\n".join(_lines(one)))

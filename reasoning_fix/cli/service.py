@@ -23,7 +23,7 @@ import msgspec
 from reasoning_fix.cli import UsageError
 from reasoning_fix.machine import plan
 from reasoning_fix.machine.plan import StepError
-from reasoning_fix.services import Platform, Program, ServiceError, importable_from_anywhere, this_platform
+from reasoning_fix.services import Platform, Program, importable_from_anywhere, this_platform
 
 RUNNING, STOPPED, MISSING = 0, 3, 4
 
@@ -50,8 +50,6 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.action == "install":
             return _install(platform, _program(arguments.run), arguments.dry_run)
         return _remove(platform, arguments.dry_run)
-    except ServiceError as error:
-        raise UsageError(str(error)) from error
     except StepError as error:
         print(f"reasoning-fix: {error}", file=sys.stderr)
         print("What was done before it can be undone with `reasoning-fix service remove`.", file=sys.stderr)

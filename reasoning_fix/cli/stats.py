@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from reasoning_fix.cli import files
+from reasoning_fix.cli import shared
 from reasoning_fix.proxy.stats import book, counts, tables
 from reasoning_fix.proxy.stats.book import Counts
 from reasoning_fix.store import StoreError, retention
@@ -49,16 +49,16 @@ class Shown(msgspec.Struct, frozen=True):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--days", type=files.positive, default=7, metavar="N", help="how many days, with today (default: 7)"
+        "--days", type=shared.positive, default=7, metavar="N", help="how many days, with today (default: 7)"
     )
     parser.add_argument("--json", action="store_true", help="print every count as JSON")
     parser.add_argument("--ascii", action="store_true", help="draw bars with plain characters")
-    files.add_store_argument(parser)
+    shared.add_store(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the counts; returns the exit code."""
-    store: Path = files.store(arguments)
+    store: Path = shared.store(arguments)
     path = store.with_name(book.FILE)
     try:
         found = book.since(book.read(path) if path.exists() else {}, arguments.days, time.time())
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     measured = _measured(store)
     if arguments.json:
-        print(_json(found, arguments.days, measured))
+        shared.print_json(_shown(found, arguments.days, measured))
         return 0
     for line in tables.report(found):
         print(line)
@@ -95,11 +95,10 @@ def _described(measured: Measured, store: Path) -> str:
     return text
 
 
-def _json(found: Counts, days: int, measured: Measured | None) -> str:
+def _shown(found: Counts, days: int, measured: Measured | None) -> Shown:
     rows = [Row(*line, counts=dict(sorted(some.items()))) for line, some in sorted(found.items())]
     totals = tables.totals(found)
-    shown = Shown(days, measured, {name: totals[name] for name in (*counts.NAMES, *sorted(totals))}, rows)
-    return msgspec.json.format(msgspec.json.encode(shown)).decode()
+    return Shown(days, measured, {name: totals[name] for name in (*counts.NAMES, *sorted(totals))}, rows)
 
 
 def _draws_blocks() -> bool:

@@ -17,10 +17,9 @@ import sys
 from pathlib import Path
 
 import msgspec
-import platformdirs
 
-from reasoning_fix.cli import UsageError
-from reasoning_fix.machine import plan, system_proxy
+from reasoning_fix.cli import shared
+from reasoning_fix.machine import folders, plan, system_proxy
 from reasoning_fix.machine.plan import Delete, Step, StepError, Write
 from reasoning_fix.machine.system_proxy import Desktop, DesktopError, Saved, Settings
 from reasoning_fix.proxy.probing import ask_health
@@ -32,8 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("on", "off", "status"))
     parser.add_argument("--dry-run", action="store_true", help="print the commands, do nothing")
     parser.add_argument("--json", action="store_true", help="status as JSON")
-    parser.add_argument("--host", default="127.0.0.1", help="where the proxy listens (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8080, help="its port (default: 8080)")
+    shared.add_address(parser)
     parser.add_argument("--force", action="store_true", help="switch on although no proxy answers there")
 
 
@@ -48,8 +46,6 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.action == "on":
             return _on(desktop, current, path, arguments)
         return _off(desktop, current, path, arguments)
-    except DesktopError as error:
-        raise UsageError(str(error)) from error
     except StepError as error:
         print(f"reasoning-fix: {error}", file=sys.stderr)
         print("`reasoning-fix system-proxy off` restores what was set before.", file=sys.stderr)
@@ -58,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def state_path() -> Path:
     """Where `on` remembers what was set before."""
-    return Path(platformdirs.user_state_dir("reasoning-fix", appauthor=False)) / "system-proxy.json"
+    return folders.state() / "system-proxy.json"
 
 
 def _desktop(saved: Saved | None) -> Desktop:

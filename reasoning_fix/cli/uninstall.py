@@ -19,7 +19,8 @@ from pathlib import Path
 import platformdirs
 from mitmproxy.utils.human import pretty_size
 
-from reasoning_fix.cli import UsageError, ca, service, system_proxy
+from reasoning_fix import ReasoningFixError
+from reasoning_fix.cli import ca, service, system_proxy
 from reasoning_fix.machine import folders, plan
 from reasoning_fix.machine.system_proxy import DesktopError, this_desktop
 from reasoning_fix.proxy.health import Health
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{what}:")
         try:
             code = undo(arguments) or code
-        except UsageError as error:
+        except ReasoningFixError as error:
             print(f"  {error}")
             code = 1
         print()

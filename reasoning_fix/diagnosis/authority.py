@@ -16,39 +16,24 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from mitmproxy import certs
 
 from reasoning_fix.diagnosis import Finding, fail, ok, skip
 from reasoning_fix.machine.plan import Done, Run
+from reasoning_fix.machine.trust.authority import CERTIFICATE_FILE, KEY_FILE, permits, permitted_by
+from reasoning_fix.machine.trust.bundle import SYSTEM_BUNDLES, certificates
 
-KEY_FILE, CERTIFICATE_FILE, BUNDLE_FILE = (
-    "mitmproxy-ca.pem",
-    "mitmproxy-ca-cert.pem",
-    "reasoning-fix-bundle.pem",
-)
 FOREIGN = "not-a-provider.example"
 _SOON = datetime.timedelta(days=30)
 _MAKE = "`reasoning-fix run` makes it, or `reasoning-fix ca create`"
 _RENEW = "`reasoning-fix ca create --renew`, then `reasoning-fix ca install` where it was installed"
-# Linux: the files that update-ca-certificates, update-ca-trust and trust write.
-_SYSTEM_STORES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-)
 
 
 class Authority(msgspec.Struct, frozen=True):
     """What lies in the confdir: `root` is what programs trust, `signer` what signs (often the same)."""
 
+    confdir: Path
     root: x509.Certificate
     signer: x509.Certificate
     key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -73,16 +58,16 @@ def load(confdir: Path) -> Authority | Finding:
         return fail("CA", f"{confdir / KEY_FILE} or its certificate cannot be read: {error}", _RENEW)
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         return fail("CA", f"the key in {confdir / KEY_FILE} is neither RSA nor elliptic", _RENEW)
-    signers = [certificate for certificate in chain if _public(certificate) == _public(key)]
+    signers = [certificate for certificate in chain if certificate.public_key() == key.public_key()]
     if not signers:
         return fail("CA", f"the key in {confdir / KEY_FILE} belongs to no certificate there", _RENEW)
     if not _leads_to(root, signers[0], chain):
         return fail("CA", f"{confdir / CERTIFICATE_FILE} is not the root of the CA that signs", _RENEW)
-    return Authority(root, signers[0], key, tuple(chain))
+    return Authority(confdir, root, signers[0], key, tuple(chain))
 
 
-def present(authority: Authority, confdir: Path) -> Finding:
-    return ok("CA", f"{confdir / CERTIFICATE_FILE}, SHA-256 {authority.fingerprint}")
+def present(authority: Authority) -> Finding:
+    return ok("CA", f"{authority.confdir / CERTIFICATE_FILE}, SHA-256 {authority.fingerprint}")
 
 
 def dates(authority: Authority, now: datetime.datetime) -> Finding:
@@ -106,8 +91,8 @@ def constraints(authority: Authority, hosts: Sequence[str]) -> Finding:
         return fail("CA constraints", "whoever has its key can speak for every host", _RENEW)
     if not found.critical or not found.value.permitted_subtrees:
         return fail("CA constraints", "its name constraints do not bind every program", _RENEW)
-    permitted = [name.value for name in found.value.permitted_subtrees if isinstance(name, x509.DNSName)]
-    if missing := [host for host in hosts if not _permits(permitted, host.removeprefix("*."))]:
+    permitted = permitted_by(authority.signer) or ()
+    if missing := [host for host in hosts if not permits(permitted, host)]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         return fail("CA constraints", f"it may not speak for {missing[0]}{more}", _RENEW)
     with specimen(authority, FOREIGN) as files:
@@ -127,13 +112,13 @@ def key_file(path: Path, mode: int | None) -> Finding:
 
 def bundle(path: Path, authority: Authority) -> Finding:
     """The file for variables that replace a trust store."""
-    found = certificates_in(path)
+    found, fix = certificates_in(path), "`reasoning-fix run` writes it anew"
     if isinstance(found, str):
-        return fail("CA bundle", f"{path}: {found}", "`reasoning-fix run` writes it anew")
+        return fail("CA bundle", f"{path}: {found}", fix)
     if der(authority.root) not in found:
-        return fail("CA bundle", f"{path} does not hold this CA", "`reasoning-fix run` writes it anew")
+        return fail("CA bundle", f"{path} does not hold this CA", fix)
     if len(found) == 1:
-        return fail("CA bundle", f"{path} holds no public CA", "`reasoning-fix run` writes it anew")
+        return fail("CA bundle", f"{path} holds no public CA", fix)
     return ok("CA bundle", f"{path}: {len(found)} CAs, this one among them")
 
 
@@ -191,7 +176,7 @@ def by_platform(trusted: bool | None, needed: bool) -> Finding:
 
 
 def platform_trusts(
-    platform: str, authority: Authority, certificate: Path, run: Run, stores: Sequence[str] = _SYSTEM_STORES
+    platform: str, authority: Authority, certificate: Path, run: Run, stores: Sequence[str] = SYSTEM_BUNDLES
 ) -> bool | None:
     """Whether the platform's own store has the CA; None if it cannot be asked."""
     if platform == "darwin":
@@ -215,31 +200,13 @@ class Specimen(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def specimen(authority: Authority, host: str) -> Iterator[Specimen]:
-    """A server certificate for a host, signed by the CA for a day; the files are gone afterwards."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    now = datetime.datetime.now(datetime.UTC)
-    issuer = authority.signer
-    leaf = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]))
-        .issuer_name(issuer.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=23))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(_issuer_id(issuer), critical=False)
-        .sign(authority.key, SHA256())
-    )
+    """A certificate for a host as mitmproxy makes it, with the CA's own key; its file is gone afterwards."""
+    leaf = certs.dummy_cert(authority.key, authority.signer, host, [x509.DNSName(host)])
     between = [entry for entry in authority.chain if entry.subject != entry.issuer]
     with tempfile.TemporaryDirectory(prefix="reasoning-fix-") as folder:
-        chain_file, key_path = Path(folder, "chain.pem"), Path(folder, "key.pem")
-        chain_file.write_bytes(b"".join(entry.public_bytes(Encoding.PEM) for entry in (leaf, *between)))
-        key_path.write_bytes(
-            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-        )
-        yield Specimen(chain_file, key_path)
+        chain = Path(folder, "chain.pem")
+        chain.write_bytes(leaf.to_pem() + b"".join(entry.public_bytes(Encoding.PEM) for entry in between))
+        yield Specimen(chain, authority.confdir / KEY_FILE)
 
 
 def trusted_by_openssl(files: Specimen, host: str, trust: ssl.SSLContext) -> bool | str:
@@ -284,18 +251,9 @@ def trusted_by_node(node: str, files: Specimen, host: str, run: Run) -> bool | s
 def certificates_in(path: Path) -> set[bytes] | str:
     """The certificates of a PEM file in DER form, or why there are none."""
     try:
-        text = path.read_text("latin-1")
+        return set(certificates(path.read_bytes())) or "it holds no certificate"
     except OSError as error:
         return error.strerror or str(error)
-    found = set()
-    for block in text.split("-----BEGIN CERTIFICATE-----")[1:]:
-        body = block.partition("-----END CERTIFICATE-----")[0]
-        with contextlib.suppress(ValueError):
-            found.add(ssl.PEM_cert_to_DER_cert(f"{_BEGIN}\n{body.strip()}\n{_END}"))
-    return found or "it holds no certificate"
-
-
-_BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 
 def _anchored(authority: Authority) -> ssl.SSLContext:
@@ -307,12 +265,6 @@ def _anchored(authority: Authority) -> ssl.SSLContext:
 def der(certificate: x509.Certificate) -> bytes:
     """What a trust store holds of it."""
     return certificate.public_bytes(Encoding.DER)
-
-
-def _public(holder: object) -> bytes:
-    key = holder.public_key()  # type: ignore[attr-defined]
-    encoded: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return encoded
 
 
 def _leads_to(root: x509.Certificate, signer: x509.Certificate, chain: Sequence[x509.Certificate]) -> bool:
@@ -329,16 +281,3 @@ def _leads_to(root: x509.Certificate, signer: x509.Certificate, chain: Sequence[
             return False
         signer = issuers[0]
     return False
-
-
-def _issuer_id(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    try:
-        own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    except x509.ExtensionNotFound:
-        return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key())  # type: ignore[arg-type]
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
-
-
-def _permits(permitted: Sequence[str], host: str) -> bool:
-    """RFC 5280, 4.2.1.10: a name permits itself and everything below it."""
-    return any(host == name or host.endswith(f".{name.removeprefix('.')}") for name in permitted)

@@ -1,39 +1,22 @@
 """The environment of this shell: variables that send programs elsewhere, or leave them without trust."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Literal
 from urllib.parse import SplitResult, urlsplit
-
-import msgspec
 
 from reasoning_fix.diagnosis import Finding, fail, ok, skip
 from reasoning_fix.diagnosis.authority import certificates_in
+from reasoning_fix.machine.environment import Effect, table
+from reasoning_fix.machine.upstream import LOOPBACK, covers
 
 _FIX = 'eval "$(reasoning-fix env)"'
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-class Variable(msgspec.Struct, frozen=True):
-    """A variable that names a file of CAs: does it add to a program's store, or take its place?"""
-
-    name: str
-    effect: Literal["adds", "replaces"]
-
-
-TRUST = (
-    Variable("SSL_CERT_FILE", "replaces"),
-    Variable("REQUESTS_CA_BUNDLE", "replaces"),
-    Variable("CURL_CA_BUNDLE", "replaces"),
-    Variable("GIT_SSL_CAINFO", "replaces"),
-    Variable("AWS_CA_BUNDLE", "replaces"),
-    Variable("CARGO_HTTP_CAINFO", "replaces"),
-    Variable("PIP_CERT", "replaces"),
-    Variable("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "replaces"),
-    Variable("NODE_EXTRA_CA_CERTS", "adds"),
-    Variable("DENO_CERT", "adds"),
-)
+# What names a file of CAs: does it add to a program's store, or take its place?
+TRUST: Mapping[str, Effect] = {row.name: row.effect for row in table() if row.effect} | {
+    "PIP_CERT": "replaces"
+}
 
 
 def goes_through(environ: Mapping[str, str], host: str, port: int) -> bool:
@@ -45,7 +28,7 @@ def foreign_proxy(environ: Mapping[str, str]) -> str:
     """The person's own proxy beyond this machine, as `host:port`; empty if there is none."""
     for name in _PROXIES:
         parsed = _parsed(environ.get(name, ""))
-        if parsed.hostname and parsed.hostname not in _LOOPBACK:
+        if parsed.hostname and parsed.hostname not in LOOPBACK:
             return f"{parsed.hostname}:{_port(parsed)}"
     return ""
 
@@ -61,7 +44,7 @@ def proxies(environ: Mapping[str, str], host: str, port: int) -> Finding:
         return skip(check, "none is set in this shell; `reasoning-fix exec` and `env` set them")
     for name, value in found.items():
         parsed = _parsed(value)
-        if parsed.hostname in _LOOPBACK and not _is_at(parsed, host, port):
+        if parsed.hostname in LOOPBACK and not _is_at(parsed, host, port):
             return fail(check, f"{name}={_shown(value)} is not this proxy ({host}:{port})", _FIX)
         if not parsed.hostname:
             return fail(check, f"{name}={_shown(value)} names no proxy", _FIX)
@@ -72,34 +55,25 @@ def proxies(environ: Mapping[str, str], host: str, port: int) -> Finding:
 
 
 def bypass(environ: Mapping[str, str], hosts: Collection[str]) -> Finding:
-    """NO_PROXY must not name a host that is to be repaired; programs match the ends of names."""
+    """NO_PROXY must not name a host that is to be repaired."""
     check = "NO_PROXY"
     for name in ("NO_PROXY", "no_proxy"):
         for entry in environ.get(name, "").replace(",", " ").split():
-            suffix = entry.lower().partition(":")[0].lstrip("*").lstrip(".")
-            for host in hosts:
-                plain = host.removeprefix("*.")
-                if entry == "*" or (suffix and (plain == suffix or plain.endswith(f".{suffix}"))):
-                    fix = f"take {entry} out of {name}"
-                    return fail(check, f"{name} has {entry}, so {host} does not come through the proxy", fix)
+            if hidden := [host for host in hosts if covers(entry, host)]:
+                said = f"{name} has {entry}, so {hidden[0]} does not come through the proxy"
+                return fail(check, said, f"take {entry} out of {name}")
     if not (environ.get("NO_PROXY") or environ.get("no_proxy")):
         return skip(check, "not set")
     return ok(check, "no provider host is in it")
 
 
 def stores(
-    environ: Mapping[str, str],
-    roots: Collection[bytes],
-    bundle: Path,
-    through_here: bool,
-    table: Sequence[Variable] = TRUST,
+    environ: Mapping[str, str], roots: Collection[bytes], bundle: Path, through_here: bool
 ) -> list[Finding]:
     """One finding per variable that is wrong, else one for all. `roots` are the CA's certificates (DER)."""
-    found = []
-    named = [variable for variable in table if environ.get(variable.name)]
-    for variable in named:
-        if finding := _store(variable, environ[variable.name], roots, bundle, through_here):
-            found.append(finding)
+    named = [name for name in TRUST if environ.get(name)]
+    looked_at = (_store(name, environ[name], roots, bundle, through_here) for name in named)
+    found = [finding for finding in looked_at if finding is not None]
     if environ.get("NODE_TLS_REJECT_UNAUTHORIZED") == "0":
         said = "NODE_TLS_REJECT_UNAUTHORIZED=0 lets Node accept anybody"
         found.append(fail("trust variables", said, "unset NODE_TLS_REJECT_UNAUTHORIZED"))
@@ -107,22 +81,22 @@ def stores(
         return found
     if not named:
         return [skip("trust variables", "none is set in this shell")]
-    return [ok("trust variables", ", ".join(variable.name for variable in named))]
+    return [ok("trust variables", ", ".join(named))]
 
 
 def _store(
-    variable: Variable, value: str, roots: Collection[bytes], bundle: Path, through_here: bool
+    name: str, value: str, roots: Collection[bytes], bundle: Path, through_here: bool
 ) -> Finding | None:
     check = "trust variables"
     content = certificates_in(Path(value).expanduser())
-    fix = _FIX if through_here else f"unset {variable.name}"
+    fix = _FIX if through_here else f"unset {name}"
     if isinstance(content, str):
-        return fail(check, f"{variable.name}={value}: {content}", fix)
-    if variable.effect == "replaces" and content <= set(roots):
-        said = f"{variable.name}={value} has this CA alone and replaces the store: every other host fails"
-        return fail(check, said, f"export {variable.name}={bundle}")
+        return fail(check, f"{name}={value}: {content}", fix)
+    if TRUST[name] == "replaces" and content <= set(roots):
+        said = f"{name}={value} has this CA alone and replaces the store: every other host fails"
+        return fail(check, said, f"export {name}={bundle}")
     if through_here and not content & set(roots):
-        return fail(check, f"{variable.name}={value} does not have this CA", _FIX)
+        return fail(check, f"{name}={value} does not have this CA", _FIX)
     return None
 
 
@@ -141,7 +115,7 @@ def _port(parsed: SplitResult) -> int:
 
 
 def _is_at(parsed: SplitResult, host: str, port: int) -> bool:
-    same = parsed.hostname == host or (parsed.hostname in _LOOPBACK and host in _LOOPBACK)
+    same = parsed.hostname == host or (parsed.hostname in LOOPBACK and host in LOOPBACK)
     return same and _port(parsed) == port
 
 

@@ -17,6 +17,21 @@ def data() -> Path:
     return Path(platformdirs.user_data_dir(_APPLICATION, appauthor=False))
 
 
+def store() -> Path:
+    """The file of recorded turns, unless another one is named."""
+    return data() / "turns.sqlite3"
+
+
+def logs() -> Path:
+    """The folder of the logs."""
+    return Path(platformdirs.user_log_dir(_APPLICATION, appauthor=False))
+
+
+def state() -> Path:
+    """The folder of what was set before on this machine."""
+    return Path(platformdirs.user_state_dir(_APPLICATION, appauthor=False))
+
+
 def shown(path: Path) -> str:
     """A path as a person of this machine writes it."""
     home = Path.home()
@@ -24,6 +39,6 @@ def shown(path: Path) -> str:
 
 
 def user_providers() -> Path | None:
-    """The person's own provider table, where there is one."""
+    """The person's own provider table, if there is one."""
     path = configuration() / "providers.toml"
     return path if path.is_file() else None

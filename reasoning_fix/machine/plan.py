@@ -3,7 +3,7 @@
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from reasoning_fix import ReasoningFixError
 from reasoning_fix.store import private_files
 
-_SECONDS = 60.0
+_SECONDS = 120.0
 _NOT_FOUND = 127
 
 
@@ -31,7 +31,7 @@ type Run = Callable[[Sequence[str]], Done]
 
 
 class Write(msgspec.Struct, frozen=True):
-    """A file with this content, in place of what was there."""
+    """A private file with this content, in place of what was there."""
 
     path: Path
     content: bytes
@@ -44,10 +44,11 @@ class Delete(msgspec.Struct, frozen=True):
 
 
 class Command(msgspec.Struct, frozen=True):
-    """A program to run. Where `may_fail`, its failure says only that there was nothing to do."""
+    """A program to run, by an `administrator` if so; if it `may_fail`, there may have been nothing to do."""
 
     argv: tuple[str, ...]
     may_fail: bool = False
+    administrator: bool = False
 
 
 type Step = Write | Delete | Command
@@ -57,11 +58,16 @@ class StepError(ReasoningFixError):
     """A step could not be done; the text names it and what its program said."""
 
 
-def run(argv: Sequence[str]) -> Done:
-    """Run a program to its end, at most a minute; a missing one ends with 127, as in a shell."""
+def run(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> Done:
+    """Run a program to its end, at most two minutes; a missing one ends with 127, as in a shell."""
     try:
         ended = subprocess.run(
-            list(argv), capture_output=True, timeout=_SECONDS, check=False, stdin=subprocess.DEVNULL
+            list(argv),
+            capture_output=True,
+            timeout=_SECONDS,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env=environment,
         )
     except FileNotFoundError:
         return Done(_NOT_FOUND, "", f"{argv[0]} is not installed")
@@ -105,9 +111,9 @@ def describe(steps: Sequence[Step], with_content: bool = True) -> str:
     return "\n".join(lines)
 
 
-def shown(argv: Sequence[str]) -> str:
-    """A command as it is typed into this platform's shell."""
-    return subprocess.list2cmdline(argv) if sys.platform == "win32" else shlex.join(argv)
+def shown(argv: Sequence[str], on_windows: bool = sys.platform == "win32") -> str:
+    """A command as it is typed into the platform's shell."""
+    return subprocess.list2cmdline(argv) if on_windows else shlex.join(argv)
 
 
 def _encoding(content: bytes) -> str:

@@ -109,14 +109,14 @@ def read(path: Path, switches: frozenset[str], families: Sequence[Rule] = ()) ->
     for where, reason in _faults(file, rules, switches, families):
         raise ProviderTableError(path, _line(text, where), _spell(where), reason)
     providers = (
-        _plain(row, ProviderRow, rule=tuple(chain.from_iterable(filled_in)))
+        copied(row, ProviderRow, rules=tuple(chain.from_iterable(filled_in)))
         for row, filled_in in zip(file.provider, rules, strict=True)
     )
-    return _plain(file, File, provider=tuple(providers))
+    return copied(file, File, provider=tuple(providers))
 
 
 class _ProviderRow(ProviderRow, frozen=True, forbid_unknown_fields=True):
-    rule: tuple[RuleRow, ...] = ()
+    rules: tuple[RuleRow, ...] = msgspec.field(default=(), name="rule")
 
 
 class _File(File, frozen=True, forbid_unknown_fields=True):
@@ -125,7 +125,8 @@ class _File(File, frozen=True, forbid_unknown_fields=True):
     provider: tuple[_ProviderRow, ...] = ()
 
 
-def _plain[T: msgspec.Struct](row: msgspec.Struct, kind: type[T], **differs: object) -> T:
+def copied[T: msgspec.Struct](row: msgspec.Struct, kind: type[T], **differs: object) -> T:
+    """The row as another kind of row with the same fields, some of them with other values."""
     return kind(**{name: getattr(row, name) for name in kind.__struct_fields__} | differs)
 
 
@@ -133,7 +134,7 @@ def _filled_in(file: _File, document: dict[str, Any], families: Sequence[Rule]) 
     found: FilledIn = []
     for row, written in zip(file.provider, document.get("provider", ()), strict=True):
         found.append([])
-        for rule, stated in zip(row.rule, written.get("rule", ()), strict=True):
+        for rule, stated in zip(row.rules, written.get("rule", ()), strict=True):
             rows = _named(rule.family, file.family) or _named(rule.family, families)
             stands_for = _from_rows(rule, stated, rows if rule.family else [Rule()])
             found[-1].append(
@@ -174,7 +175,7 @@ def _explain(message: str, document: dict[str, object]) -> tuple[Where, str]:
     )
     columns = tuple(step for step in where if isinstance(step, str))
     if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", reason, re.DOTALL):
-        allowed = ", ".join(_ROWS[columns].__struct_fields__)
+        allowed = ", ".join(_ROWS[columns].__struct_encode_fields__)
         return (*where, unknown[1]), f"unknown key; allowed here: {allowed}"
     if missing := re.fullmatch(r"Object missing required field `(.*)`", reason):
         return (*where, missing[1]), "missing, and it has no default"
@@ -225,7 +226,7 @@ def _faults(
             if normal(host) not in map(normal, row.hosts):
                 allowed = ", ".join(row.hosts)
                 yield (*here, "snapshot_hosts"), f"found {host!r}; allowed: the provider's hosts ({allowed})"
-        for j, endpoint in enumerate(row.endpoint):
+        for j, endpoint in enumerate(row.endpoints):
             yield from _pattern_faults((*here, "endpoint", j, "path"), endpoint.path)
             yield from _switch_faults((*here, "endpoint", j, "off"), endpoint.off, switches)
             for name in endpoint.also_off:
@@ -233,7 +234,7 @@ def _faults(
         for base in row.bases:
             if not re.fullmatch(r"|/.*[^/]", base):
                 yield (*here, "bases"), f"found {base!r}; expected a path like /api/v1, or an empty one"
-        for j, rule in enumerate(row.rule):
+        for j, rule in enumerate(row.rules):
             if not rules[i][j]:
                 yield (*here, "rule", j, "family"), _no_family(rule, (*file.family, *families))
             for filled_in in rules[i][j]:

@@ -98,17 +98,24 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProviderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A provider as a file has it; `bases` are the paths of its base URLs for SDKs, the usual one first."""
+    """A provider as a file has it; `bases` are the paths of its base URLs for SDKs, the usual one first.
+
+    A `maker` serves its own models, which may see each other's reasoning; on other hosts a model sees only
+    its own family's.
+    """
 
     name: str
     hosts: tuple[str, ...]
     title: str = ""
     snapshot_hosts: tuple[str, ...] = ()
-    endpoint: tuple[Endpoint, ...] = (
-        # A server of your own: chat templates know these, https://github.com/vllm-project/vllm/issues/54744
-        Endpoint(also_off=("template_enable_thinking", "template_thinking", "enable_thinking")),
-        Endpoint(".*/v1/messages", "messages", also_off=("thinking",)),
-        Endpoint(".*/responses", "responses", also_off=("effort",)),
+    endpoints: tuple[Endpoint, ...] = msgspec.field(
+        name="endpoint",
+        default=(
+            # A server of your own: chat templates know these, https://github.com/vllm-project/vllm/issues/54744
+            Endpoint(also_off=("template_enable_thinking", "template_thinking", "enable_thinking")),
+            Endpoint(".*/v1/messages", "messages", also_off=("thinking",)),
+            Endpoint(".*/responses", "responses", also_off=("effort",)),
+        ),
     )
     bases: tuple[str, ...] = ()
     reads: tuple[ReasoningField, ...] = get_args(ReasoningField.__value__)
@@ -116,7 +123,7 @@ class ProviderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     details_without: tuple[str, ...] = ()
     null_content: NullContent = "allowed"
     summary: Summary = "as_received"
-    rule: tuple[Rule, ...] = ()
+    rules: tuple[Rule, ...] = msgspec.field(default=(), name="rule")
     maker: bool = False
     source: str = ""
 

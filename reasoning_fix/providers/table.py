@@ -13,21 +13,17 @@ from typing import Any
 
 import msgspec
 
-from reasoning_fix.providers.files import normal, read
+from reasoning_fix.providers.files import copied, normal, read
 from reasoning_fix.providers.placeholders import LONGEST, is_mark, says_nothing
 from reasoning_fix.providers.rows import (
     Dialect,
     Endpoint,
     File,
-    NullContent,
     OffSwitch,
     PlaceholderWords,
     ProviderRow,
-    ReasoningField,
     Refusal,
     Rule,
-    Summary,
-    Writes,
 )
 
 BUILT_IN = Path(__file__).with_name("providers.toml")
@@ -40,27 +36,8 @@ _DIGITS = re.compile(rf"[0-9a-f]{{1,{_LONGEST_TURN}}}")
 NEUTRAL = Rule(name="unknown")
 
 
-class Provider(msgspec.Struct, frozen=True, eq=False):
-    """One provider and its hosts; `rules` are its own rules followed by the families.
-
-    A `maker` serves its own models, which may see each other's reasoning; on other hosts a model sees only
-    its own family's.
-    """
-
-    name: str
-    title: str
-    hosts: tuple[str, ...]
-    snapshot_hosts: tuple[str, ...]
-    endpoints: tuple[Endpoint, ...]
-    bases: tuple[str, ...]
-    reads: tuple[ReasoningField, ...]
-    writes: Writes
-    rules: tuple[Rule, ...]
-    source: str
-    maker: bool = False
-    null_content: NullContent = "allowed"
-    details_without: tuple[str, ...] = ()
-    summary: Summary = "as_received"
+class Provider(ProviderRow, frozen=True, eq=False):
+    """One provider and its hosts; `rules` are its own rules followed by the families."""
 
     def snapshots(self, host: str) -> bool:
         """Whether a stream fragment from this host may repeat all that came before it."""
@@ -194,6 +171,14 @@ def _is_stand_in(pattern: str, text: str) -> bool:
     )
 
 
+def read_files(user_file: Path | None) -> list[File]:
+    """The built-in file, and the user's before it. Raises ProviderTableError."""
+    built_in = read(BUILT_IN, frozenset())
+    if user_file is None:
+        return [built_in]
+    return [read(user_file, frozenset(switch.name for switch in built_in.off), built_in.family), built_in]
+
+
 def load_table(user_file: Path | None = None) -> Table:
     """The built-in table, and the user's on top of it.
 
@@ -201,11 +186,7 @@ def load_table(user_file: Path | None = None) -> Table:
     a user's families are asked before the built-in ones, also for models that a built-in provider has no
     rule for. Raises ProviderTableError.
     """
-    files = [read(BUILT_IN, frozenset())]
-    if user_file is not None:
-        built_in = files[0]
-        switches = frozenset(switch.name for switch in built_in.off)
-        files.insert(0, read(user_file, switches, built_in.family))
+    files = read_files(user_file)
     families = tuple(rule for file in files for rule in file.family)
     by_name: dict[str, Provider] = {}
     by_host: dict[str, Provider] = {}
@@ -213,7 +194,7 @@ def load_table(user_file: Path | None = None) -> Table:
         for row in file.provider:
             if row.name in by_name:
                 continue
-            by_name[row.name] = provider = _provider(row, families)
+            by_name[row.name] = provider = listed(row, families)
             for host in provider.hosts:
                 by_host.setdefault(host, provider)
     placeholders = frozenset(text.strip().casefold() for file in files for text in file.placeholders)
@@ -241,25 +222,18 @@ def _joined(lists: Iterable[PlaceholderWords]) -> PlaceholderWords:
 def _rules(file: File) -> Iterator[Rule]:
     yield from file.family
     for row in file.provider:
-        yield from row.rule
+        yield from row.rules
 
 
-def _provider(row: ProviderRow, families: tuple[Rule, ...]) -> Provider:
-    return Provider(
-        name=row.name,
+def listed(row: ProviderRow, families: tuple[Rule, ...] = ()) -> Provider:
+    """The provider that a row describes."""
+    return copied(
+        row,
+        Provider,
         title=row.title or row.name,
         hosts=tuple(normal(host) for host in row.hosts),
         snapshot_hosts=tuple(normal(host) for host in row.snapshot_hosts),
-        endpoints=row.endpoint,
-        bases=row.bases,
-        reads=row.reads,
-        writes=row.writes,
-        rules=row.rule + families,
-        source=row.source,
-        maker=row.maker,
-        null_content=row.null_content,
-        details_without=row.details_without,
-        summary=row.summary,
+        rules=row.rules + families,
     )
 
 

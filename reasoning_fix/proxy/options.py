@@ -165,7 +165,7 @@ def table() -> Table:
 def _store(given: str) -> Path | None:
     if given == _MEMORY:
         return None
-    return Path(given).expanduser() if given else folders.data() / "turns.sqlite3"
+    return Path(given).expanduser() if given else folders.store()
 
 
 def _error(text: str) -> exceptions.OptionsError:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mitmproxy import ctx, flow, http, tcp, udp
+from mitmproxy import ctx, flow
 
 
 class KeepLast:
@@ -16,25 +16,7 @@ class KeepLast:
     def __init__(self, kept: int) -> None:
         self._kept = kept
 
-    def response(self, flow: http.HTTPFlow) -> None:
-        self._trim()
-
-    def error(self, flow: http.HTTPFlow) -> None:
-        self._trim()
-
-    def tcp_end(self, flow: tcp.TCPFlow) -> None:
-        self._trim()
-
-    def tcp_error(self, flow: tcp.TCPFlow) -> None:
-        self._trim()
-
-    def udp_end(self, flow: udp.UDPFlow) -> None:
-        self._trim()
-
-    def udp_error(self, flow: udp.UDPFlow) -> None:
-        self._trim()
-
-    def _trim(self) -> None:
+    def response(self, _: flow.Flow) -> None:
         if not self._kept:
             return
         flows: Sequence[flow.Flow] = ctx.master.commands.call("view.flows.resolve", "@all")
@@ -43,3 +25,5 @@ class KeepLast:
             return
         oldest = sorted(flows, key=lambda each: each.timestamp_created)[:excess]
         ctx.master.commands.call("view.flows.remove", [each for each in oldest if not each.live])
+
+    error = tcp_end = tcp_error = udp_end = udp_error = response

@@ -5,17 +5,11 @@ from pathlib import Path
 
 import msgspec
 
-from reasoning_fix import ReasoningFixError
-from reasoning_fix.machine import folders
+from reasoning_fix.machine import environment, folders
 from reasoning_fix.machine.trust import authority
-from reasoning_fix.machine.trust.authority import Authority, AuthorityError
-from reasoning_fix.providers.files import ProviderTableError
+from reasoning_fix.machine.trust.authority import Authority
 from reasoning_fix.providers.table import Table, load_table
 from reasoning_fix.running.command_line import Given
-
-
-class NotPreparedError(ReasoningFixError):
-    """The table or the CA is not as it must be; the text says what to do."""
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -25,16 +19,20 @@ class Prepared(msgspec.Struct, frozen=True):
     authority: Authority
     remarks: tuple[str, ...]
 
+    def variables(self, person: Mapping[str, str], address: str) -> dict[str, str]:
+        """What sends a program with the `person`'s variables through the proxy at this address."""
+        ca = self.authority
+        values = environment.Values(f"http://{address}", ca.certificate, ca.bundle, self.table.hosts())
+        return environment.variables(person, values)
+
 
 def prepare(given: Given, person: Mapping[str, str]) -> Prepared:
-    """Reads the table, with the person's own on top, and makes the CA where there is none.
+    """Read the table, with the person's own on top, and make the CA if there is none.
 
-    The bundle also gets the CAs that the `person`'s variables name. Raises NotPreparedError.
+    The bundle also gets the CAs that the `person`'s variables name. Raises ProviderTableError and
+    AuthorityError.
     """
     named = given.text("reasoning_providers")
-    try:
-        table = load_table(Path(named).expanduser() if named else folders.user_providers())
-        ca = authority.ensure(given.confdir, table.hosts(), person)
-    except (ProviderTableError, AuthorityError) as error:
-        raise NotPreparedError(str(error)) from error
+    table = load_table(Path(named).expanduser() if named else folders.user_providers())
+    ca = authority.ensure(given.confdir, table.hosts(), person)
     return Prepared(table, ca, ca.remarks(table.hosts()))

@@ -3,15 +3,14 @@
 Nothing here needs an administrator, and `remove` leaves nothing behind but the logs.
 """
 
-import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from reasoning_fix import ReasoningFixError
+from reasoning_fix.machine import plan
 from reasoning_fix.machine.plan import Run, Step
 
 DESCRIPTION = "reasoning-fix: gives reasoning models back their reasoning"
@@ -87,10 +86,4 @@ def supervised(program: Program, log: Path, python: str) -> list[str]:
 
 def importable_from_anywhere(python: Path) -> bool:
     """Whether this interpreter finds the package without the current folder and without PYTHONPATH."""
-    probe: Sequence[str] = (str(python), "-I", "-c", "import reasoning_fix")
-    try:
-        return (
-            subprocess.run(probe, cwd=python.anchor or "/", capture_output=True, check=False).returncode == 0
-        )
-    except OSError:
-        return False
+    return plan.run((str(python), "-I", "-c", "import reasoning_fix")).code == 0

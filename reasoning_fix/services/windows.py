@@ -10,8 +10,7 @@ import subprocess
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-import platformdirs
-
+from reasoning_fix.machine import folders
 from reasoning_fix.machine.plan import Command, Delete, Run, Step, Write
 from reasoning_fix.services import DESCRIPTION, Program, State, supervised
 
@@ -69,9 +68,7 @@ class TaskScheduler:
     def of_this_user(cls) -> "TaskScheduler":
         domain = os.environ.get("USERDOMAIN", "")
         user = f"{domain}\\{getpass.getuser()}" if domain else getpass.getuser()
-        logs = Path(platformdirs.user_log_dir("reasoning-fix", appauthor=False))
-        folder = Path(platformdirs.user_config_dir("reasoning-fix", appauthor=False))
-        return cls(folder, logs / "reasoning-fix.log", user)
+        return cls(folders.configuration(), folders.logs() / "reasoning-fix.log", user)
 
     def check(self, run: Run) -> None:
         return None

@@ -7,39 +7,18 @@ This room knows open connections; it knows nothing of paths, of threads, or of w
 import sqlite3
 from collections.abc import Collection, Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
+
+import msgspec
 
 from reasoning_fix.store import RELATED_LIMIT, Record
 
 _NO_CALL = 0x80
 _KEYS_AT_ONCE = 500
-_COLUMNS = (
-    "key, issuer, model, place, context, turn, before, thought, system, session, parent, thread, calls, "
-    "complete, asked, created, sealed"
-)
-_INSERT = f"INSERT INTO turns (scope, {_COLUMNS}) VALUES ({','.join('?' * 18)})"
+_FIELDS = Record.__struct_fields__
+_INSERT = f"INSERT INTO turns (scope, {', '.join(_FIELDS)}) VALUES ({','.join('?' * 18)})"
 # What SQLite cannot hold, however often it is tried.
 UNFIT = (OverflowError, UnicodeEncodeError, sqlite3.IntegrityError)
-
-type _Row = tuple[
-    bytes,
-    str,
-    str,
-    bytes,
-    bytes,
-    bytes,
-    bytes,
-    bytes,
-    bytes,
-    bytes,
-    bytes,
-    bytes,
-    bytes,
-    int,
-    int,
-    int,
-    bytes,
-]
 
 # With the number of its row: records of one millisecond stay in the order they were put.
 type Found = tuple[int, Record]
@@ -83,7 +62,7 @@ def _query(kind: Kind, count: int) -> str:
     table = "turns" if kind != "id" else "call_ids JOIN turns USING (row)"
     column = f"turns.{kind}" if kind != "id" else "call_ids.id"
     owner = "turns.scope" if kind != "id" else "call_ids.scope"
-    columns = ", ".join(f"turns.{name.strip()}" for name in _COLUMNS.split(","))
+    columns = ", ".join(f"turns.{name}" for name in _FIELDS)
     return (
         f"SELECT turns.row, {columns} FROM turns WHERE row IN ("
         f"SELECT turns.row FROM {table} WHERE {owner} = ? AND {column} IN ({','.join('?' * count)}) "
@@ -102,24 +81,21 @@ def merged(read: list[Found], waiting: list[Record]) -> list[Record]:
     return sorted(found.values(), key=lambda record: record.created)
 
 
-def _row(record: Record) -> _Row:
+def _row(record: Record) -> tuple[Any, ...]:
     # Either fingerprint may be empty: the id's length goes first, with a mark where there is no call's.
     calls = b"".join(
         bytes((len(call_id) | (0 if call else _NO_CALL),)) + call_id + call for call_id, call in record.calls
     )
-    return (
-        *(record.key, record.issuer, record.model, record.place, record.context, record.turn),
-        *(record.before, record.thought, record.system, record.session, record.parent, record.thread),
-        *(calls, int(record.complete), record.asked, record.created, record.sealed),
-    )
+    values = msgspec.structs.asdict(record) | {"calls": calls, "complete": int(record.complete)}
+    return tuple(values.values())
 
 
-def _record(row: _Row) -> Record | None:
-    """None where a column is not what it was when it was written."""
+def _record(row: tuple[Any, ...]) -> Record | None:
+    """None if a column is not what it was when it was written."""
     if tuple(map(type, row)) != _TYPES:
         return None
-    key, issuer, model, place, context, turn, before, thought, system, session = row[:10]
-    parent, thread, packed, complete, asked, created, sealed = row[10:]
+    values = dict(zip(_FIELDS, row, strict=True))
+    packed = values["calls"]
     calls = []
     at = 0
     while at < len(packed):
@@ -127,25 +103,7 @@ def _record(row: _Row) -> Record | None:
         end = middle + (0 if packed[at] & _NO_CALL else 16)
         calls.append((packed[at + 1 : middle], packed[middle:end]))
         at = end
-    return Record(
-        key=key,
-        issuer=issuer,
-        model=model,
-        place=place,
-        context=context,
-        turn=turn,
-        before=before,
-        thought=thought,
-        system=system,
-        session=session,
-        parent=parent,
-        thread=thread,
-        calls=tuple(calls),
-        complete=bool(complete),
-        asked=asked,
-        created=created,
-        sealed=sealed,
-    )
+    return Record(**values | {"calls": tuple(calls), "complete": bool(values["complete"])})
 
 
 def _keys(kind: Kind, record: Record) -> Collection[bytes]:

@@ -19,7 +19,7 @@ from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.opening import transaction
 from reasoning_fix.store.retention import Retention
 from reasoning_fix.store.upkeep import Upkeep
-from reasoning_fix.store.waiting import MOST, Waiting
+from reasoning_fix.store.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -81,12 +81,6 @@ class SqliteStore:
             self._link.cannot(error)
             if self._waiting.put(scope, records):
                 self._link.wake.set()
-
-    def put_later(self, scope: bytes, records: Sequence[Record]) -> None:
-        """Let the maintenance thread put them; reads see them at once. Beyond 10,000 they are lost."""
-        if self._waiting.put_within(scope, records):
-            self._link.warn_once("The store %s is behind (%s); turns are lost.", f"{MOST} waiting")
-        self._link.wake.set()
 
     def at(self, scope: bytes, places: Collection[bytes]) -> list[Record]:
         waiting = self._waiting.ask(lambda store: store.at(scope, places))

@@ -10,11 +10,9 @@ from collections.abc import Callable, Sequence
 from reasoning_fix.store import Record
 from reasoning_fix.store.memory import MemoryStore
 
-MOST = 10_000
-
 
 class Waiting:
-    """Bounded in bytes as every store in memory, and by `put_within` in number."""
+    """Bounded in bytes, as every store in memory."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -29,13 +27,6 @@ class Waiting:
             first = not len(self._records)
             self._records.put(scope, records)
         return first
-
-    def put_within(self, scope: bytes, records: Sequence[Record]) -> int:
-        """As many of them as there is room for; the number of those left out."""
-        with self._lock:
-            room = max(0, MOST - len(self._records))
-            self._records.put(scope, records[:room])
-        return max(0, len(records) - room)
 
     def ask(self, question: Callable[[MemoryStore], list[Record]]) -> list[Record]:
         """Free where nothing waits, as nearly always."""

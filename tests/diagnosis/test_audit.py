@@ -718,7 +718,7 @@ def test_every_built_in_row_can_be_spelled(tmp_path: Path, table: Table) -> None
     "text", ["it's", 'a "b"', "a\\b", "it's a\\b", "a\nb\t\x00", "é 模型", "", "'''", "^k2\\.6$", "\x7f"]
 )
 def test_any_text_survives_its_spelling(text: str) -> None:
-    row = ProviderRow("x", ("x.example",), title=text, rule=(Rule(models=text, refuses=(text,)),))
+    row = ProviderRow("x", ("x.example",), title=text, rules=(Rule(models=text, refuses=(text,)),))
     (found,) = tomllib.loads(verdict.toml_of(row))["provider"]
     assert found.get("title", "") == found["rule"][0].get("models", "") == text
     assert found["rule"][0]["refuses"] == [text]
@@ -841,10 +841,10 @@ def test_a_provider_of_the_persons_own_keeps_its_row(tmp_path: Path) -> None:
     target = find(mine, "mine", "m", "chat_completions", "")
     rule = verdict.rule_of(Findings(thinks=True), mine, target, "https://x.example/")
     row = verdict.row_of(rule, Findings(), target, own)
-    assert (row.title, row.hosts, row.rule) == ("Mine", ("llm.mine.example",), (rule,))
+    assert (row.title, row.hosts, row.rules) == ("Mine", ("llm.mine.example",), (rule,))
     # A path that its row does not know comes before those that it does.
     other = find(mine, "mine", "m", "chat_completions", "https://llm.mine.example/api/chat/completions/")
-    assert verdict.row_of(rule, Findings(), other, own).endpoint[0].path == other.endpoint.path
+    assert verdict.row_of(rule, Findings(), other, own).endpoints[0].path == other.endpoint.path
 
 
 def test_rules_of_the_persons_own_that_point_at_a_family_are_written_out(tmp_path: Path) -> None:

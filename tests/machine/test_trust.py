@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from reasoning_fix import cli
 from reasoning_fix.cli import ca as command
 from reasoning_fix.machine import folders as own_folders
+from reasoning_fix.machine.plan import Command, Done
 from reasoning_fix.machine.trust import authority, bundle, linux, macos, nss, stores, windows
 from reasoning_fix.machine.trust.authority import Authority
-from reasoning_fix.machine.trust.machine import Result, Root, Step, ThisMachine, line_of, words_of
+from reasoning_fix.machine.trust.machine import Machine, Root
 from tests.impostor import write_leaf
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAABBBBCCCC\n-----END CERTIFICATE-----\n"
@@ -26,7 +27,7 @@ OTHER = "-----BEGIN CERTIFICATE-----\nDDDDEEEEFFFF\n-----END CERTIFICATE-----\n"
 ROOT = Root(Path("/ca/mitmproxy-ca-cert.pem"), "reasoning-fix CA 1a2b3c4d", PEM, "AB" * 20)
 
 
-class Computer:
+class Computer(Machine):
     """A computer that is only described; it notes what it is asked to run."""
 
     def __init__(
@@ -36,7 +37,7 @@ class Computer:
         commands: Mapping[str, str] | None = None,
         files: Mapping[str, str] | None = None,
         folders: Sequence[str] = (),
-        answers: Mapping[tuple[str, ...], Result] | None = None,
+        answers: Mapping[tuple[str, ...], Done] | None = None,
         administrator: bool = False,
     ) -> None:
         self.system = system
@@ -64,13 +65,13 @@ class Computer:
     def is_folder(self, path: Path) -> bool:
         return str(path) in self._folders
 
-    def run(self, words: Sequence[str]) -> Result:
+    def run(self, words: Sequence[str]) -> Done:
         self.ran.append(tuple(words))
-        return self._answers.get(tuple(words), Result(1, ""))
+        return self._answers.get(tuple(words), Done(1, ""))
 
 
-def lines(steps: Sequence[Step], computer: Computer) -> list[str]:
-    return [line_of(step, computer) for step in steps]
+def lines(steps: Sequence[Command], computer: Computer) -> list[str]:
+    return [computer.line(step) for step in steps]
 
 
 # ---- Linux, described ------------------------------------------------------------------------------------
@@ -172,7 +173,7 @@ def test_nss_databases_are_found_and_each_has_its_own_commands() -> None:
         commands={"certutil": "certutil"},
         files=files,
         folders=folders,
-        answers={listed: Result(0, PEM)},
+        answers={listed: Done(0, PEM)},
     )
     found = {store.place: store for store in nss.stores(computer, ROOT)}
     assert {place: store.title for place, store in found.items()} == NSS_FOLDERS
@@ -202,8 +203,8 @@ def test_nss_without_certutil_says_what_to_install() -> None:
 KEYCHAIN = "/home/me/Library/Keychains/login.keychain-db"
 FIND = ("security", "find-certificate", "-a", "-Z", "-c", ROOT.name, KEYCHAIN)
 SETTINGS = ("security", "dump-trust-settings")
-KEPT = Result(0, f'SHA-256 hash: {"CD" * 32}\nSHA-1 hash: {"AB" * 20}\nkeychain: "{KEYCHAIN}"')
-TRUSTED = Result(0, f"Number of trusted certs = 1\nCert 0: {ROOT.name}\n   Number of trust settings : 2")
+KEPT = Done(0, f'SHA-256 hash: {"CD" * 32}\nSHA-1 hash: {"AB" * 20}\nkeychain: "{KEYCHAIN}"')
+TRUSTED = Done(0, f"Number of trusted certs = 1\nCert 0: {ROOT.name}\n   Number of trust settings : 2")
 DELETE = f"security delete-certificate -Z {'AB' * 20} -t {KEYCHAIN}"
 
 
@@ -211,15 +212,15 @@ DELETE = f"security delete-certificate -Z {'AB' * 20} -t {KEYCHAIN}"
     ("answers", "state", "undo"),
     [
         ({}, "absent", []),
-        ({FIND: Result(0, "SHA-1 hash: 0000")}, "absent", []),
+        ({FIND: Done(0, "SHA-1 hash: 0000")}, "absent", []),
         ({FIND: KEPT}, "absent", [DELETE]),
-        ({FIND: KEPT, SETTINGS: Result(1, "No Trust Settings were found.")}, "absent", [DELETE]),
-        ({FIND: KEPT, SETTINGS: Result(0, "Cert 0: someone else")}, "absent", [DELETE]),
+        ({FIND: KEPT, SETTINGS: Done(1, "No Trust Settings were found.")}, "absent", [DELETE]),
+        ({FIND: KEPT, SETTINGS: Done(0, "Cert 0: someone else")}, "absent", [DELETE]),
         ({FIND: KEPT, SETTINGS: TRUSTED}, "present", [DELETE]),
     ],
     ids=["nothing", "another", "kept only", "no settings", "another's settings", "trusted"],
 )
-def test_macos(answers: dict[tuple[str, ...], Result], state: str, undo: list[str]) -> None:
+def test_macos(answers: dict[tuple[str, ...], Done], state: str, undo: list[str]) -> None:
     computer = Computer("Darwin", answers=answers)
     (store,) = macos.stores(computer, ROOT)
     assert (store.kind, store.state) == ("keychain", state)
@@ -237,7 +238,7 @@ CERTUTIL = r"C:\Windows\System32\certutil.exe"
 def test_windows(present: bool) -> None:
     listed = (CERTUTIL, "-user", "-store", "Root", ROOT.sha1)
     root = Root(Path(r"C:\Users\Me Too\ca.pem"), ROOT.name, ROOT.pem, ROOT.sha1)
-    computer = Computer("Windows", answers={listed: Result(0, "...")} if present else {})
+    computer = Computer("Windows", answers={listed: Done(0, "...")} if present else {})
     (store,) = windows.stores(computer, root)
     assert (store.kind, store.state) == ("windows", "present" if present else "absent")
     assert lines(store.install, computer) == [rf'{CERTUTIL} -user -addstore Root "C:\Users\Me Too\ca.pem"']
@@ -248,10 +249,10 @@ def test_windows(present: bool) -> None:
 
 
 def test_sudo_only_where_it_is_needed() -> None:
-    step = Step(("rm", "x"), administrator=True)
-    assert words_of(step, Computer("Linux")) == ("sudo", "rm", "x")
-    assert words_of(step, Computer("Linux", administrator=True)) == ("rm", "x")
-    assert words_of(Step(("rm", "x")), Computer("Linux")) == ("rm", "x")
+    step = Command(("rm", "x"), administrator=True)
+    assert Computer("Linux").words(step) == ("sudo", "rm", "x")
+    assert Computer("Linux", administrator=True).words(step) == ("rm", "x")
+    assert Computer("Linux").words(Command(("rm", "x"))) == ("rm", "x")
 
 
 def test_a_system_that_is_not_known(tmp_path: Path) -> None:
@@ -259,7 +260,7 @@ def test_a_system_that_is_not_known(tmp_path: Path) -> None:
 
 
 def test_a_command_that_is_not_there() -> None:
-    assert ThisMachine().run(("/nowhere/command",)).code == 127
+    assert Machine().run(("/nowhere/command",)).code == 127
 
 
 # ---- Linux, for real -------------------------------------------------------------------------------------
@@ -294,9 +295,9 @@ def person(
     monkeypatch.setenv("HOME", str(home))
     for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", *bundle.VARIABLES):
         monkeypatch.delenv(name, raising=False)
-    machine = ThisMachine(home, root)
+    machine = Machine(home, root)
     machine.system = "Linux"
-    monkeypatch.setattr(command, "ThisMachine", lambda: machine)
+    monkeypatch.setattr(command, "Machine", lambda: machine)
 
     def run(*words: str) -> tuple[int, str]:
         code = cli.main(["ca", *words])
@@ -326,7 +327,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.skipif(
-    ThisMachine().find("update-ca-certificates") is None, reason="update-ca-certificates is not installed"
+    Machine().find("update-ca-certificates") is None, reason="update-ca-certificates is not installed"
 )
 class TestDebian:
     def test_install_and_uninstall(self, person: Person, root: Path) -> None:
@@ -512,13 +513,13 @@ def test_without_sudo_the_lines_are_printed(
     person: Person, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     person("create")
-    machine = ThisMachine(root=root)
+    machine = Machine(root=root)
     machine.administrator = False
     found = machine.find
     monkeypatch.setattr(
         machine, "find", lambda name: None if name == "sudo" else found(name) or f"/bin/{name}"
     )
-    monkeypatch.setattr(command, "ThisMachine", lambda: machine)
+    monkeypatch.setattr(command, "Machine", lambda: machine)
     before = _files(root)
     code, said = person("install", "--store", "system")
     assert code == 1 and "no sudo here" in said and "install -m 0644" in said and _files(root) == before
@@ -527,7 +528,7 @@ def test_without_sudo_the_lines_are_printed(
 @pytest.mark.parametrize("action", ["install", "uninstall"])
 def test_where_no_store_is_known(action: str, person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     person("create")
-    monkeypatch.setattr(command, "ThisMachine", lambda: Computer("Plan 9"))
+    monkeypatch.setattr(command, "Machine", lambda: Computer("Plan 9"))
     code, said = person(action)
     assert code == (1 if action == "install" else 0)
     assert ("certs.md" in said) == (action == "install")
@@ -538,7 +539,7 @@ def test_a_store_is_never_changed_by_looking(person: Person, monkeypatch: pytest
     person("create")
     for system in ("Darwin", "Windows"):
         computer = Computer(system)
-        monkeypatch.setattr(command, "ThisMachine", lambda computer=computer: computer)
+        monkeypatch.setattr(command, "Machine", lambda computer=computer: computer)
         person("show")
         person("install", "--dry-run")
         person("uninstall", "--dry-run")

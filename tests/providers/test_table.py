@@ -442,9 +442,9 @@ def test_off_switches() -> None:
 def test_every_built_in_row_has_a_source_its_own_or_its_familys_or_its_providers() -> None:
     rows: list[OffSwitch | Refusal | ProviderRow | Rule] = [*FILE.off, *FILE.refusal, *FILE.family]
     for provider in FILE.provider:
-        rows += [provider, *provider.rule]
+        rows += [provider, *provider.rules]
     assert [row for row in rows if not row.source.startswith("https://")] == []
-    endpoints = [endpoint for provider in FILE.provider for endpoint in provider.endpoint]
+    endpoints = [endpoint for provider in FILE.provider for endpoint in provider.endpoints]
     assert [row for row in endpoints if row.source and not row.source.startswith("https://")] == []
 
 

@@ -29,7 +29,7 @@ from reasoning_fix.store.opening import NewerFormat
 from reasoning_fix.store.sealing import Installation, SealError
 from reasoning_fix.store.sqlite import SqliteStore, open_store
 from reasoning_fix.store.upkeep import Upkeep
-from tests.store.test_store import DAY_MS, SCOPE, eventually, mark, names, record
+from tests.store.test_store import DAY_MS, SCOPE, eventually, let_wait, mark, names, record
 
 ENDINGS = ("", "-wal", "-shm")
 
@@ -71,7 +71,7 @@ def lock(path: Path, how: str = "IMMEDIATE") -> sqlite3.Connection:
 def settled(*stores: SqliteStore) -> None:
     """Wait until the maintenance at the start is over."""
     for store in stores:
-        store.put_later(SCOPE, [record("waits for maintenance", place=mark("elsewhere"))])
+        let_wait(store, [record("waits for maintenance", place=mark("elsewhere"))])
         assert drained(store)
     time.sleep(0.05)
 
@@ -594,7 +594,7 @@ def test_a_file_that_a_newer_version_takes_over_in_use(
         store.put(SCOPE, [record("after")])
     elif noticed_by == "at":
         assert all_names(store) == []
-    store.put_later(SCOPE, [record("after")])
+    let_wait(store, [record("after")])
     store._link.wake.set()
     assert eventually(lambda: len(caplog.records) > 0)
     assert all_names(store) == ["after"]

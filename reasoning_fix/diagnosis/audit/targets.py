@@ -2,14 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from typing import get_args
 from urllib.parse import urlsplit
 
 import msgspec
 
 from reasoning_fix import ReasoningFixError, __version__
-from reasoning_fix.providers.rows import Dialect, Endpoint, ProviderRow, ReasoningField
-from reasoning_fix.providers.table import Provider, Table
+from reasoning_fix.providers.rows import Dialect, Endpoint, ProviderRow
+from reasoning_fix.providers.table import Provider, Table, listed
 
 # Where the variable that a provider's own documentation names is not NAME_API_KEY.
 _KEYS = {"kimi": "MOONSHOT_API_KEY", "glm": "ZAI_API_KEY", "volcengine": "ARK_API_KEY"}
@@ -79,7 +78,7 @@ def find(table: Table, name: str, model: str, dialect: Dialect, base_url: str) -
         url = _full_url(base_url, dialect)
         host = urlsplit(url).hostname or ""
         known = table.provider(host)
-        found = known or _unlisted(host)
+        found = known or listed(ProviderRow(host, (host,)))
         path = urlsplit(url).path
         endpoint = table.endpoint(found, "POST", path)
         if endpoint is None or endpoint.dialect != dialect:
@@ -135,22 +134,6 @@ def _full_url(base_url: str, dialect: Dialect) -> str:
         version = "/v1" if dialect == "messages" and not re.search(r"/v\d+$", path) else ""
         path += version + ending
     return parts._replace(path=path, fragment="").geturl()
-
-
-def _unlisted(host: str) -> Provider:
-    row = ProviderRow(host, (host,))
-    return Provider(
-        name=host,
-        title=host,
-        hosts=row.hosts,
-        bases=(),
-        snapshot_hosts=(),
-        endpoints=row.endpoint,
-        reads=get_args(ReasoningField.__value__),
-        writes=row.writes,
-        rules=(),
-        source="",
-    )
 
 
 def shown_headers(headers: Mapping[str, str], key: str, name: str) -> dict[str, str]:

@@ -9,7 +9,6 @@ import msgspec
 from reasoning_fix.diagnosis.audit.checklist import ABSENT, EMPTY, SPACE, WORDS, Findings
 from reasoning_fix.diagnosis.audit.spelling import TAGS
 from reasoning_fix.diagnosis.audit.targets import Target
-from reasoning_fix.providers.files import read
 from reasoning_fix.providers.rows import (
     CHAT_REASONING_FIELDS,
     Endpoint,
@@ -18,7 +17,7 @@ from reasoning_fix.providers.rows import (
     Required,
     Rule,
 )
-from reasoning_fix.providers.table import BUILT_IN, NEUTRAL, Table, load_table
+from reasoning_fix.providers.table import NEUTRAL, Table, load_table, read_files
 
 _COMPARED = ("required", "placeholder", "known_empty", "thinks", "forbidden", "off")
 
@@ -115,7 +114,7 @@ def reads(found: Findings, target: Target) -> tuple[ReasoningField, ...]:
 def row_of(rule: Rule, found: Findings, target: Target, user_file: Path | None) -> ProviderRow:
     """The provider's whole row, with the new rule before its others."""
     if not target.known:
-        endpoints = ProviderRow("", ()).endpoint
+        endpoints = ProviderRow("", ()).endpoints
         if target.endpoint not in endpoints:
             # A path of its own: the usual ones stay beside it.
             endpoints = (Endpoint(target.endpoint.path, target.dialect), *endpoints)
@@ -123,21 +122,16 @@ def row_of(rule: Rule, found: Findings, target: Target, user_file: Path | None) 
         return ProviderRow(
             name=target.host,
             hosts=(target.host,),
-            endpoint=endpoints,
+            endpoints=endpoints,
             reads=fields or target.provider.reads,
-            rule=(rule,),
+            rules=(rule,),
             source=rule.source,
         )
-    files = [read(BUILT_IN, frozenset())]
-    if user_file is not None:
-        built_in = files[0]
-        switches = frozenset(switch.name for switch in built_in.off)
-        files.insert(0, read(user_file, switches, built_in.family))
-    for row in (row for file in files for row in file.provider):
+    for row in (row for file in read_files(user_file) for row in file.provider):
         if row.name == target.provider.name:
-            known = target.endpoint in row.endpoint
-            endpoints = row.endpoint if known else (target.endpoint, *row.endpoint)
-            return msgspec.structs.replace(row, rule=(rule, *row.rule), endpoint=endpoints)
+            known = target.endpoint in row.endpoints
+            endpoints = row.endpoints if known else (target.endpoint, *row.endpoints)
+            return msgspec.structs.replace(row, rules=(rule, *row.rules), endpoints=endpoints)
     raise AssertionError(f"{target.provider.name} is in no file")
 
 
@@ -149,15 +143,14 @@ def toml_of(row: ProviderRow) -> str:
 def _table(name: str, row: msgspec.Struct) -> Iterator[str]:
     yield f"[[{name}]]"
     below: list[tuple[str, Sequence[msgspec.Struct]]] = []
-    fields = msgspec.structs.fields(row)
-    for field in fields:
+    for field in msgspec.structs.fields(row):
         value = getattr(row, field.name)
         if value == field.default:
             continue
         if isinstance(value, tuple) and value and isinstance(value[0], msgspec.Struct):
-            below.append((field.name, value))
+            below.append((field.encode_name, value))
         else:
-            yield f"{field.name} = {_toml(value)}"
+            yield f"{field.encode_name} = {_toml(value)}"
     for key, rows in below:
         for one in rows:
             yield ""

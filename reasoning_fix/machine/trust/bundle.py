@@ -8,7 +8,10 @@ A person's own files are remembered in the bundle itself (`# from PATH`): a late
 or inside a shell where it names our bundle, reads them again, and forgets them when they are gone.
 """
 
+import base64
+import contextlib
 import re
+import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -46,20 +49,19 @@ def write(path: Path, own: str, environment: Mapping[str, str]) -> None:
 
 def holds(content: bytes, pem: str) -> bool:
     """Whether a bundle holds this certificate, however its lines are broken."""
-    wanted = next(_certificates(pem.encode()), None)
-    return wanted is not None and wanted in set(_certificates(content))
+    return not set(certificates(pem.encode())).isdisjoint(certificates(content))
 
 
 def _content(path: Path, own: str, environment: Mapping[str, str]) -> bytes:
     sources = [Path(certifi.where()), *_system(), *_personal(path, environment)]
-    seen = set(_certificates(own.encode()))
+    seen = set(certificates(own.encode()))
     parts = []
     for source in sources:
         blocks = []
-        for certificate in _certificates(_read(source)):
+        for certificate in certificates(_read(source)):
             if certificate not in seen:
                 seen.add(certificate)
-                blocks.append(_block(certificate))
+                blocks.append(ssl.DER_cert_to_PEM_cert(certificate))
         # A personal file stays remembered though another has all of it.
         parts.append(f"{_FROM}{source}\n{''.join(blocks)}")
     parts.append(f"# reasoning-fix\n{own}")
@@ -87,13 +89,8 @@ def _read(path: Path) -> bytes:
         return b""
 
 
-def _certificates(content: bytes) -> Iterator[bytes]:
-    """The certificates of a PEM file: base64 without line breaks."""
+def certificates(content: bytes) -> Iterator[bytes]:
+    """The certificates of a PEM file in DER form."""
     for match in _CERTIFICATE.finditer(content):
-        yield b"".join(match[1].split())
-
-
-def _block(certificate: bytes) -> str:
-    text = certificate.decode()
-    lines = "\n".join(text[i : i + 64] for i in range(0, len(text), 64))
-    return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n"
+        with contextlib.suppress(ValueError):
+            yield base64.b64decode(match[1])

@@ -1,15 +1,16 @@
 """The system's trust store on Linux: a folder for certificates, and a command that takes them in.
 
 Facts are the rows of `FAMILIES`; the first whose folder and command are both here is this system's. The store
-belongs to the machine, so both steps need an administrator.
+belongs to the machine, so both commands need an administrator.
 """
 
 from pathlib import Path
 
 import msgspec
 
+from reasoning_fix.machine.plan import Command
 from reasoning_fix.machine.trust import bundle
-from reasoning_fix.machine.trust.machine import Machine, Root, Step, Store
+from reasoning_fix.machine.trust.machine import Machine, Root, Store
 
 
 class Family(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,13 +98,13 @@ def _store(machine: Machine, root: Root, family: Family, command: str) -> Store:
         place=str(anchor),
         state="present" if lies_there and taken_in else "absent",
         install=(
-            Step(("install", "-m", "0644", str(root.file), str(anchor)), administrator=True),
-            Step((*update, *(family.update if before is None else family.afresh)), administrator=True),
+            Command(("install", "-m", "0644", str(root.file), str(anchor)), administrator=True),
+            Command((*update, *(family.update if before is None else family.afresh)), administrator=True),
         ),
         # One file name for every CA of ours: a later one takes its place, and a file of another stays.
         uninstall=(
-            Step(("rm", "-f", str(anchor)), administrator=True),
-            Step((*update, *family.afresh), administrator=True),
+            Command(("rm", "-f", str(anchor)), administrator=True),
+            Command((*update, *family.afresh), administrator=True),
         )
         if lies_there or taken_in
         else (),

@@ -1,19 +1,20 @@
 """All that the files of the trust stores may see of a computer, and may ask of it.
 
 They look through a `Machine` and answer with `Store`s: what was found, and the exact commands that install
-and uninstall. Only `run` does anything. A test gives them a computer of its own.
+and uninstall. Only `run` does anything. A test describes a machine of its own.
 """
 
 import os
 import platform
-import shlex
 import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import msgspec
+
+from reasoning_fix.machine import plan
+from reasoning_fix.machine.plan import Command, Done
 
 type Kind = Literal["system", "nss", "keychain", "windows"]
 # present: nothing to do; unreachable: it is there, but a tool is missing (the note says which).
@@ -21,7 +22,6 @@ type State = Literal["absent", "present", "unreachable"]
 
 # Where administrators' commands lie, which a person's PATH may leave out (Debian).
 _MORE_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")
-_SECONDS = 120.0
 
 
 class Root(msgspec.Struct, frozen=True):
@@ -33,65 +33,20 @@ class Root(msgspec.Struct, frozen=True):
     sha1: str
 
 
-class Step(msgspec.Struct, frozen=True):
-    """One command; `administrator` where only an administrator may."""
-
-    words: tuple[str, ...]
-    administrator: bool = False
-
-
 class Store(msgspec.Struct, frozen=True, kw_only=True):
-    """One trust store as it was found, and the steps either way."""
+    """One trust store as it was found, and the commands either way."""
 
     kind: Kind
     title: str
     place: str
     state: State
-    install: tuple[Step, ...] = ()
-    uninstall: tuple[Step, ...] = ()
+    install: tuple[Command, ...] = ()
+    uninstall: tuple[Command, ...] = ()
     note: str = ""
 
 
-class Result(msgspec.Struct, frozen=True):
-    """What a command answered: exit code, and both outputs as one text."""
-
-    code: int
-    output: str
-
-
-class Machine(Protocol):
-    """A computer. `root` is "/" outside of tests; paths of the system are looked for below it."""
-
-    @property
-    def system(self) -> str: ...
-    @property
-    def home(self) -> Path: ...
-    @property
-    def root(self) -> Path: ...
-    @property
-    def administrator(self) -> bool: ...
-
-    def find(self, command: str) -> str | None:
-        """The path of a command, or None."""
-
-    def variable(self, name: str) -> str:
-        """An environment variable, "" when it is not set."""
-
-    def read(self, path: Path) -> bytes | None:
-        """A file's content; None if there is none, or it cannot be read."""
-
-    def folders(self, pattern: str) -> tuple[Path, ...]:
-        """Folders below the home that match a glob pattern, sorted."""
-
-    def is_folder(self, path: Path) -> bool:
-        """Whether there is a folder."""
-
-    def run(self, words: Sequence[str]) -> Result:
-        """Run a command to its end."""
-
-
-class ThisMachine:
-    """The computer we run on; tests give another home and root."""
+class Machine:
+    """The computer we run on. `root` is "/" outside of tests; paths of the system are looked for below it."""
 
     def __init__(self, home: Path | None = None, root: Path = Path("/")) -> None:
         self.system = platform.system()
@@ -101,19 +56,23 @@ class ThisMachine:
         self.administrator = root != Path("/") or (hasattr(os, "geteuid") and os.geteuid() == 0)
 
     def find(self, command: str) -> str | None:
+        """The path of a command, or None."""
         path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_MORE_PATH))
         return shutil.which(command, path=path)
 
     def variable(self, name: str) -> str:
+        """An environment variable, "" if it is not set."""
         return os.environ.get(name, "")
 
     def read(self, path: Path) -> bytes | None:
+        """A file's content; None if there is none, or it cannot be read."""
         try:
             return path.read_bytes()
         except OSError:
             return None
 
     def folders(self, pattern: str) -> tuple[Path, ...]:
+        """Folders below the home that match a glob pattern, sorted."""
         try:
             return tuple(sorted(path for path in self.home.glob(pattern) if path.is_dir()))
         except OSError:
@@ -122,32 +81,14 @@ class ThisMachine:
     def is_folder(self, path: Path) -> bool:
         return path.is_dir()
 
-    def run(self, words: Sequence[str]) -> Result:
-        try:
-            done = subprocess.run(
-                words,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=_SECONDS,
-                check=False,
-            )
-        except OSError as error:
-            return Result(127, f"{words[0]}: {error.strerror or error}")
-        except subprocess.TimeoutExpired:
-            return Result(124, f"{words[0]}: no answer within {_SECONDS:.0f} seconds")
-        return Result(done.returncode, done.stdout.strip())
+    def run(self, words: Sequence[str]) -> Done:
+        return plan.run(words)
 
+    def words(self, command: Command) -> tuple[str, ...]:
+        """The command as it is run: with sudo where the person is not an administrator."""
+        needs_sudo = command.administrator and not self.administrator
+        return ("sudo", *command.argv) if needs_sudo else command.argv
 
-def words_of(step: Step, machine: Machine) -> tuple[str, ...]:
-    """The command as it is run: with sudo where the person is no administrator."""
-    if step.administrator and not machine.administrator:
-        return ("sudo", *step.words)
-    return step.words
-
-
-def line_of(step: Step, machine: Machine) -> str:
-    """The command as a person would type it."""
-    words = words_of(step, machine)
-    return subprocess.list2cmdline(words) if machine.system == "Windows" else shlex.join(words)
+    def line(self, command: Command) -> str:
+        """The command as a person types it."""
+        return plan.shown(self.words(command), on_windows=self.system == "Windows")

@@ -3,7 +3,8 @@
 macOS asks for the person's password in a window of its own. `man security` describes every option.
 """
 
-from reasoning_fix.machine.trust.machine import Machine, Root, Step, Store
+from reasoning_fix.machine.plan import Command
+from reasoning_fix.machine.trust.machine import Machine, Root, Store
 
 KEYCHAIN = "Library/Keychains/login.keychain-db"
 
@@ -12,10 +13,10 @@ def stores(machine: Machine, root: Root) -> tuple[Store, ...]:
     """The login keychain."""
     keychain = str(machine.home / KEYCHAIN)
     listed = machine.run(("security", "find-certificate", "-a", "-Z", "-c", root.name, keychain))
-    kept = listed.code == 0 and root.sha1 in listed.output.upper()
+    kept = listed.code == 0 and root.sha1 in listed.text.upper()
     # A person who closes the window leaves a certificate that is kept but not trusted.
     settings = machine.run(("security", "dump-trust-settings")) if kept else None
-    trusted = settings is not None and settings.code == 0 and root.name in settings.output
+    trusted = settings is not None and settings.code == 0 and root.name in settings.text
     add = ("security", "add-trusted-cert", "-r", "trustRoot", "-p", "ssl", "-p", "basic", "-k", keychain)
     return (
         Store(
@@ -23,9 +24,9 @@ def stores(machine: Machine, root: Root) -> tuple[Store, ...]:
             title="the login keychain",
             place=keychain,
             state="present" if trusted else "absent",
-            install=(Step((*add, str(root.file))),),
+            install=(Command((*add, str(root.file))),),
             # -t takes the trust settings along.
-            uninstall=(Step(("security", "delete-certificate", "-Z", root.sha1, "-t", keychain)),)
+            uninstall=(Command(("security", "delete-certificate", "-Z", root.sha1, "-t", keychain)),)
             if kept
             else (),
         ),

@@ -6,8 +6,9 @@ the system trusts, so nothing is done there: https://support.mozilla.org/kb/auto
 
 from pathlib import Path
 
+from reasoning_fix.machine.plan import Command
 from reasoning_fix.machine.trust import bundle
-from reasoning_fix.machine.trust.machine import Machine, Root, Step, Store
+from reasoning_fix.machine.trust.machine import Machine, Root, Store
 
 # Folders below the home that may hold a database, and whose it is.
 PLACES = (
@@ -45,13 +46,13 @@ def _store(machine: Machine, root: Root, folder: Path, owner: str, command: str 
         return Store(kind="nss", title=title, place=str(folder), state="unreachable", note=note)
     database = ("-d", f"sql:{folder}")
     listed = machine.run((command, *database, "-L", "-n", root.name, "-a"))
-    present = listed.code == 0 and bundle.holds(listed.output.encode(), root.pem)
+    present = listed.code == 0 and bundle.holds(listed.text.encode(), root.pem)
     return Store(
         kind="nss",
         title=title,
         place=str(folder),
         state="present" if present else "absent",
         # "C": a CA for servers; nothing for mail, nothing for code.
-        install=(Step((command, *database, "-A", "-t", "C,,", "-n", root.name, "-i", str(root.file))),),
-        uninstall=(Step((command, *database, "-D", "-n", root.name)),) if present else (),
+        install=(Command((command, *database, "-A", "-t", "C,,", "-n", root.name, "-i", str(root.file))),),
+        uninstall=(Command((command, *database, "-D", "-n", root.name)),) if present else (),
     )

@@ -4,7 +4,8 @@ Windows asks in a window of its own whether to add and whether to remove.
 https://learn.microsoft.com/windows-server/administration/windows-commands/certutil
 """
 
-from reasoning_fix.machine.trust.machine import Machine, Root, Step, Store
+from reasoning_fix.machine.plan import Command
+from reasoning_fix.machine.trust.machine import Machine, Root, Store
 
 
 def stores(machine: Machine, root: Root) -> tuple[Store, ...]:
@@ -19,7 +20,7 @@ def stores(machine: Machine, root: Root) -> tuple[Store, ...]:
             title="your trusted root certificates",
             place=r"Cert:\CurrentUser\Root",
             state="present" if present else "absent",
-            install=(Step((certutil, "-user", "-addstore", "Root", str(root.file))),),
-            uninstall=(Step((certutil, "-user", "-delstore", "Root", root.sha1)),) if present else (),
+            install=(Command((certutil, "-user", "-addstore", "Root", str(root.file))),),
+            uninstall=(Command((certutil, "-user", "-delstore", "Root", root.sha1)),) if present else (),
         ),
     )
