@@ -76,4 +76,6 @@ def test_lines_for_requests_as_they_are_answered(proxy: Proxy, provider: Simulat
     changes.wait_for(r'"restored":2[^\n]*"is_done":true')
     assert all(json.loads(line)["model"] for line in changes.lines)
     for command in (plain, changes):
-        command.stop()
+        # Not by Ctrl-C, which a test run in the background has its children ignore.
+        command.process.terminate()
+        command.process.wait(15)
