@@ -74,11 +74,6 @@ class Answer(msgspec.Struct, frozen=True):
     cost: Usage
 
 
-def results(said: Said) -> Results:
-    """Results for the calls of this turn."""
-    return Results(said.turn)
-
-
 def request(
     dialect: Dialect,
     model: str,
@@ -138,7 +133,9 @@ def made_up_answer(dialect: Dialect, calls: bool) -> bytes:
             {"type": "thinking", "thinking": "..."},
             block if calls else {"type": "text", "text": "..."},
         ]
-        return _json({"type": "message", "role": "assistant", "content": content, "stop_reason": "end_turn"})
+        return msgspec.json.encode(
+            {"type": "message", "role": "assistant", "content": content, "stop_reason": "end_turn"}
+        )
     if dialect == "responses":
         thought: Json = {
             "type": "reasoning",
@@ -146,15 +143,13 @@ def made_up_answer(dialect: Dialect, calls: bool) -> bytes:
             "content": [{"type": "reasoning_text", "text": "..."}],
         }
         called: Json = {"type": "function_call", "call_id": call, "name": _TOOL, "arguments": city}
-        return _json({"status": "completed", "output": [thought, called if calls else _spoken("...")]})
+        return msgspec.json.encode(
+            {"status": "completed", "output": [thought, called if calls else _spoken("...")]}
+        )
     message: Json = {"role": "assistant", "content": "" if calls else "...", "reasoning_content": "..."}
     if calls:
         message["tool_calls"] = [_chat_call(Call(call, _TOOL, city))]
-    return _json({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
-
-
-def _json(value: object) -> bytes:
-    return msgspec.json.encode(value)
+    return msgspec.json.encode({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
 
 
 def _other_id(call_id: str) -> str:
