@@ -7,6 +7,7 @@ This room knows connections, and paths to open its own; it knows nothing of reco
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -83,12 +84,9 @@ def measure(path: Path) -> Measured:
     size = sum(_size(path.with_name(path.name + ending)) for ending in ENDINGS)
     if not path.exists():
         return Measured(0, 0, size)
-    connection = opening.connect(path, opening.PATIENT_MS)
-    try:
+    with closing(opening.connect(path, opening.PATIENT_MS)) as connection:
         turns, oldest = connection.execute("SELECT count(*), min(created) FROM turns").fetchone()
-        return Measured(turns, oldest or 0, size)
-    finally:
-        connection.close()
+    return Measured(turns, oldest or 0, size)
 
 
 def erase(path: Path, before: int | None = None) -> int:
@@ -99,8 +97,7 @@ def erase(path: Path, before: int | None = None) -> int:
     """
     if not path.exists():
         return 0
-    connection = opening.connect(path, opening.PATIENT_MS)
-    try:
+    with closing(opening.connect(path, opening.PATIENT_MS)) as connection:
         which, values = ("TRUE", ()) if before is None else ("created < ?", (before,))
         erased = 0
         while count := _erase_some(connection, which, values):
@@ -113,8 +110,6 @@ def erase(path: Path, before: int | None = None) -> int:
                 break
             time.sleep(opening.BUSY_MS / 1000)
         return erased
-    finally:
-        connection.close()
 
 
 def _erase_some(connection: sqlite3.Connection, which: str, values: tuple[int, ...]) -> int:
