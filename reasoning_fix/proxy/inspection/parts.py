@@ -13,6 +13,7 @@ from itertools import islice
 import msgspec
 
 from reasoning_fix.dialects.twins import loosely
+from reasoning_fix.proxy.stats.tables import size
 
 type Members = Mapping[str, object]
 
@@ -96,13 +97,6 @@ def shortened(value: str, longest: int, line: bool = False) -> str:
     left_out = f"… {len(value) - head - tail:,} characters left out …"
     between = f" {left_out} " if line else f"\n[{left_out}]\n"
     return value[:head] + between + value[-tail:]
-
-
-def size(count: int) -> str:
-    """A number of bytes for people."""
-    if count < 1000:
-        return f"{count} bytes"
-    return f"{count / 1000:.1f} kB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
 
 
 def pretty(arguments: object) -> str:

@@ -11,9 +11,10 @@ from collections import Counter
 
 from reasoning_fix.proxy.inspection import parts
 from reasoning_fix.proxy.inspection.answers import Ended, read_answer
-from reasoning_fix.proxy.inspection.parts import Members, Part, decoded, members, shortened, size
+from reasoning_fix.proxy.inspection.parts import Members, Part, decoded, members, shortened
 from reasoning_fix.proxy.inspection.pieces import Entry, Transcript
 from reasoning_fix.proxy.inspection.requests import Told, read_request
+from reasoning_fix.proxy.stats.tables import size
 
 __all__ = ["LONGEST", "Ended", "Told", "answer_text", "dialect_of", "request_text"]
 

@@ -2,10 +2,11 @@
 
 import datetime
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from reasoning_fix.proxy.stats import counts
 from reasoning_fix.proxy.stats.book import Counts
+from reasoning_fix.proxy.stats.counts import Line
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _LONGEST_NAME = 44
@@ -29,9 +30,7 @@ def totals(found: Counts) -> Counter[str]:
 
 def chart(found: Counts, *, width: int = 60, plain: bool = False) -> list[str]:
     """Requests per day as bars, in eighths of a character or, `plain`, in whole ones of ASCII."""
-    by_day: dict[str, Counter[str]] = {}
-    for line, some in found.items():
-        by_day.setdefault(line.day, Counter()).update(some)
+    by_day = _by(found, lambda line: line.day)
     most = max((some[counts.REQUESTS] for some in by_day.values()), default=0)
     if not most:
         return []
@@ -67,10 +66,15 @@ def rows(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
     ]
 
 
-def _models(found: Counts) -> list[str]:
-    by_model: dict[tuple[str, str], Counter[str]] = {}
+def _by[Key](found: Counts, key: Callable[[Line], Key]) -> dict[Key, Counter[str]]:
+    """The counts of all lines with the same key together."""
+    grouped: dict[Key, Counter[str]] = {}
     for line, some in found.items():
-        by_model.setdefault((line.provider, line.model), Counter()).update(some)
+        grouped.setdefault(key(line), Counter()).update(some)
+    return grouped
+
+
+def _models(found: Counts) -> list[str]:
     head = ("provider, model", "requests", "recorded", "restored", "filled", "refused", "repaired", "cached")
     body = [
         (
@@ -83,7 +87,7 @@ def _models(found: Counts) -> list[str]:
             str(some[counts.REPAIRED]),
             _share(some[counts.CACHED], some[counts.PROMPT]),
         )
-        for (provider, model), some in sorted(by_model.items())
+        for (provider, model), some in sorted(_by(found, lambda line: (line.provider, line.model)).items())
     ]
     return rows(head, body)
 
@@ -111,12 +115,9 @@ def _summary(total: Counter[str]) -> list[str]:
 
 
 def _clients(found: Counts) -> list[str]:
-    by_client: dict[str, Counter[str]] = {}
-    for line, some in found.items():
-        by_client.setdefault(line.client, Counter()).update(some)
     body = [
         (_short(client), *(str(some[how]) for how in counts.TREATMENTS))
-        for client, some in sorted(by_client.items())
+        for client, some in sorted(_by(found, lambda line: line.client).items())
         if any(some[how] for how in counts.TREATMENTS)
     ]
     if not body:
