@@ -61,7 +61,7 @@ class Bodies:
         return self._events(body, dialect, snapshots)
 
     def refusal(self, body: bytes) -> bytes:
-        """The body of an answer that is none: an error."""
+        """The body of an error."""
         head = b"data:" if body.startswith(b"data:") else b""
         return head + self._whole(body[len(head) :], refused=True)
 
@@ -73,7 +73,7 @@ class Bodies:
         else:
             streams = Streams()
             if dialect:
-                _answer(dialect, streams, self.pseudonyms, snapshots).take([document])
+                _answer(dialect)(streams, self.pseudonyms, snapshots).take([document])
             _Reader(self.pseudonyms, document, streams, refused).value(document.root)
             streams.flow()
             written = document.written()
@@ -95,7 +95,7 @@ class Bodies:
         streams = Streams()
         documents = [(numbers, text, _document(text)) for numbers, text in payloads]
         found = [document for _, _, document in documents if document is not None]
-        _answer(dialect, streams, self.pseudonyms, snapshots).take(found)
+        _answer(dialect)(streams, self.pseudonyms, snapshots).take(found)
         for one in found:
             _Reader(self.pseudonyms, one, streams, _is_error(one)).value(one.root)
         streams.flow()
@@ -273,13 +273,20 @@ def _is_id(key: str) -> bool:
 # ---- Answers: fragments ------------------------------------------------------------------------------------
 
 
-class _ChatAnswer:
-    """The deltas of each choice, or its message."""
+class _Answer:
+    """Puts fragments into their streams; with `snapshots` each may repeat all that came before."""
 
     def __init__(self, streams: Streams, pseudonyms: Pseudonyms, snapshots: bool) -> None:
         self.streams = streams
         self.to = pseudonyms
         self.snapshots = snapshots
+
+
+class _ChatAnswer(_Answer):
+    """The deltas of each choice, or its message."""
+
+    def __init__(self, streams: Streams, pseudonyms: Pseudonyms, snapshots: bool) -> None:
+        super().__init__(streams, pseudonyms, snapshots)
         self.calls: dict[int, list[CallParts]] = {}
         # Of each choice its fragments of text, to see whether each repeats the one before it.
         self.texts: dict[int, list[tuple[str, Document, Node]]] = {}
@@ -374,12 +381,8 @@ def _written(document: Document, node: Node | None) -> str:
     return "" if node is None else document.text[node.begin : node.end]
 
 
-class _MessagesAnswer:
+class _MessagesAnswer(_Answer):
     """Content blocks, whole or in deltas."""
-
-    def __init__(self, streams: Streams, pseudonyms: Pseudonyms, snapshots: bool) -> None:
-        self.streams = streams
-        self.to = pseudonyms
 
     def take(self, documents: Sequence[Document]) -> None:
         last = 0
@@ -403,12 +406,8 @@ class _MessagesAnswer:
             self.streams.add((index, name), document, part.members.get(name), change)
 
 
-class _ResponsesAnswer:
+class _ResponsesAnswer(_Answer):
     """Deltas of items; an item that is whole is read by itself."""
-
-    def __init__(self, streams: Streams, pseudonyms: Pseudonyms, snapshots: bool) -> None:
-        self.streams = streams
-        self.to = pseudonyms
 
     def take(self, documents: Sequence[Document]) -> None:
         for document in documents:
@@ -429,13 +428,7 @@ class _ResponsesAnswer:
             self.streams.add((kind, item, part), document, members.get("delta"), change)
 
 
-def _answer(
-    dialect: str, streams: Streams, pseudonyms: Pseudonyms, snapshots: bool
-) -> _ChatAnswer | _MessagesAnswer | _ResponsesAnswer:
-    match dialect:
-        case "messages":
-            return _MessagesAnswer(streams, pseudonyms, snapshots)
-        case "responses":
-            return _ResponsesAnswer(streams, pseudonyms, snapshots)
-        case _:
-            return _ChatAnswer(streams, pseudonyms, snapshots)
+def _answer(dialect: str) -> type[_ChatAnswer | _MessagesAnswer | _ResponsesAnswer]:
+    if dialect == "messages":
+        return _MessagesAnswer
+    return _ResponsesAnswer if dialect == "responses" else _ChatAnswer

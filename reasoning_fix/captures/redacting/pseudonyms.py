@@ -76,7 +76,7 @@ class Pseudonyms:
         if self._keeps(text):
             return text
         return "".join(
-            piece if number % 2 else _WORD.sub(self._match, piece)
+            piece if number % 2 else _WORD.sub(lambda found: self.word(found[0]), piece)
             for number, piece in enumerate(_MARKUP.split(text))
         )
 
@@ -139,9 +139,6 @@ class Pseudonyms:
         if len(word) > _LONGEST_WORD:
             written.append(self._rest(word))
         return "".join(written)
-
-    def _match(self, found: re.Match[str]) -> str:
-        return self.word(found[0])
 
     def _id_part(self, found: re.Match[str]) -> str:
         part = found[0]
@@ -207,8 +204,7 @@ def respelled(inner: str, change: Callable[[str], str]) -> str:
     """The inside of a JSON string with its text changed, each character spelled as the one it stands for."""
     if "\\" not in inner:
         return change(inner)
-    units = _UNIT.findall(inner)
-    chars = [_char(unit) for unit in units]
+    units, chars = units_of(inner)
     return spelled(units, chars, change("".join(chars)))
 
 
