@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from reasoning_fix.proxy.stats.tables import rows
 from scripts.fuzzing.seeds import seeds
 from scripts.fuzzing.targets import TARGETS
 
@@ -85,18 +86,6 @@ def again(path: Path, targets: list[str]) -> int:
     return 0
 
 
-def table(results: list[Result]) -> str:
-    rows = [["target", "cases", "cases/s", "new paths", "failures"], *(one.cells() for one in results)]
-    widths = [max(len(row[at]) for row in rows) for at in range(5)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if at == 0 else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
-
-
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -127,7 +116,8 @@ def main() -> int:
         seconds = left / (len(targets) - number) if given.minutes else 0.0
         say(f"{target} ...")
         results.append(run(target, round(cases * share), seconds, given.seed, given.failures))
-    print(table(results))
+    head = ["target", "cases", "cases/s", "new paths", "failures"]
+    print("\n".join(rows(head, [one.cells() for one in results])))
     failed = [(one.target, path) for one in results for path in one.failures]
     total = sum(one.cases for one in results)
     print(f"\n{total:,} cases, {len(failed)} failure{'s'[: len(failed) != 1]}.")
