@@ -42,21 +42,6 @@ from reasoning_fix.store import private_files
 _TIMEOUT = 300
 
 
-class Shown(msgspec.Struct, frozen=True):
-    """What `--json` prints. `rule` and `toml` are None where the audit did not come to its end."""
-
-    url: str
-    model: str
-    dialect: str
-    checks: list[Check]
-    rule: Rule | None
-    differences: list[str]
-    toml: str | None
-    requests: int
-    tokens: Usage
-    stopped: str
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "provider", metavar="PROVIDER_OR_HOST", help="a name or host of the provider table, or any host"
@@ -145,10 +130,20 @@ def _conclude(
         assert _says_what_it_should(toml, rule, target), "the rule is not what its TOML says"
         unlike = verdict.differences(rule, target, table)
     if arguments.json:
-        shown = Shown(
-            target.url, target.model, target.dialect, said, rule, unlike, toml, sent, found.cost, stopped
+        shared.print_json(
+            {
+                "url": target.url,
+                "model": target.model,
+                "dialect": target.dialect,
+                "checks": said,
+                "rule": rule,
+                "differences": unlike,
+                "toml": toml,
+                "requests": sent,
+                "tokens": found.cost,
+                "stopped": stopped,
+            }
         )
-        shared.print_json(shown)
     elif rule is not None and toml is not None:
         _print_result(arguments, target, rule, toml, found, unlike)
     if not arguments.json:

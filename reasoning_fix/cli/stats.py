@@ -38,15 +38,6 @@ class Row(msgspec.Struct, frozen=True):
     counts: dict[str, int]
 
 
-class Shown(msgspec.Struct, frozen=True):
-    """What `--json` prints."""
-
-    days: int
-    store: Measured | None
-    totals: dict[str, int]
-    lines: list[Row]
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--days", type=shared.positive, default=7, metavar="N", help="how many days, with today (default: 7)"
@@ -95,10 +86,14 @@ def _described(measured: Measured, store: Path) -> str:
     return text
 
 
-def _shown(found: Counts, days: int, measured: Measured | None) -> Shown:
-    rows = [Row(*line, counts=dict(sorted(some.items()))) for line, some in sorted(found.items())]
+def _shown(found: Counts, days: int, measured: Measured | None) -> dict[str, object]:
     totals = tables.totals(found)
-    return Shown(days, measured, {name: totals[name] for name in (*counts.NAMES, *sorted(totals))}, rows)
+    return {
+        "days": days,
+        "store": measured,
+        "totals": {name: totals[name] for name in (*counts.NAMES, *sorted(totals))},
+        "lines": [Row(*line, counts=dict(sorted(some.items()))) for line, some in sorted(found.items())],
+    }
 
 
 def _draws_blocks() -> bool:

@@ -21,7 +21,7 @@ import msgspec
 
 from reasoning_fix.cli import shared
 from reasoning_fix.machine import folders, plan, system_proxy
-from reasoning_fix.machine.plan import Delete, Step, StepError, Write
+from reasoning_fix.machine.plan import Delete, StepError, Write
 from reasoning_fix.machine.system_proxy import Desktop, DesktopError, Saved, Settings
 from reasoning_fix.proxy.probing import ask_health
 
@@ -76,7 +76,7 @@ def _on(desktop: Desktop, current: Settings, path: Path, arguments: argparse.Nam
     saved = system_proxy.plan_on(desktop, current, system_proxy.load(path), host, port)
     changes = system_proxy.changes_for(current, saved.ours)
     remember = Write(path, msgspec.json.format(msgspec.json.encode(saved)))
-    if _do([remember, *desktop.write(changes)], arguments.dry_run):
+    if not plan.carry_out([remember, *desktop.write(changes)], arguments.dry_run):
         return 0
     _say_what_did_not_take(desktop, saved.ours)
     print(f"Programs of this desktop go to {host}:{port} now.")
@@ -99,7 +99,7 @@ def _off(desktop: Desktop, current: Settings, path: Path, arguments: argparse.Na
     if not commands and not path.exists():
         print("It is off: nothing points at the proxy.")
         return 0
-    if _do([*commands, Delete(path)], arguments.dry_run):
+    if not plan.carry_out([*commands, Delete(path)], arguments.dry_run):
         return 0
     after = desktop.proxies(desktop.read(plan.run))
     if address in after or (saved is not None and saved.address in after):
@@ -107,15 +107,6 @@ def _off(desktop: Desktop, current: Settings, path: Path, arguments: argparse.Na
         return 1
     print(f"Off: programs go to {', '.join(after)}." if after else "Off: programs go without a proxy.")
     return 0
-
-
-def _do(planned: list[Step], dry_run: bool) -> bool:
-    """Whether it was only to be shown."""
-    if dry_run:
-        print(plan.describe(planned))
-    else:
-        plan.perform(planned)
-    return dry_run
 
 
 def _say_what_did_not_take(desktop: Desktop, wanted: Settings) -> None:

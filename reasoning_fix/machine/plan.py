@@ -96,6 +96,15 @@ def perform(steps: Sequence[Step], run: Run = run) -> None:
                 raise StepError(f"{step.path} cannot be changed: {error.strerror or error}") from error
 
 
+def carry_out(steps: Sequence[Step], dry_run: bool) -> bool:
+    """Do the steps, or only print them; whether they were done. Raises StepError."""
+    if dry_run:
+        print(describe(steps))
+    else:
+        perform(steps)
+    return not dry_run
+
+
 def describe(steps: Sequence[Step], with_content: bool = True) -> str:
     """The steps as a person reads them."""
     lines = []

@@ -59,7 +59,8 @@ class MemoryStore:
             self._drop(scope, record.key)
 
     def forget(self, before: int | None = None) -> int:
-        gone = [place for place, (_, record) in self._records.items() if _is_before(record, before)]
+        records = self._records.items()
+        gone = [place for place, (_, record) in records if before is None or record.created < before]
         for place in gone:
             self._drop(*place)
         self._lost += bool(gone)
@@ -101,10 +102,6 @@ def _entries(scope: bytes, record: Record) -> set[tuple[bytes, str, bytes]]:
         (scope, "turn", record.turn),
     }
     return places | ids
-
-
-def _is_before(record: Record, before: int | None) -> bool:
-    return before is None or record.created < before
 
 
 def _size(record: Record) -> int:
