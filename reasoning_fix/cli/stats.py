@@ -24,6 +24,7 @@ import msgspec
 from reasoning_fix.cli import shared
 from reasoning_fix.proxy.stats import book, counts, tables
 from reasoning_fix.proxy.stats.book import Counts
+from reasoning_fix.proxy.stats.counts import Count
 from reasoning_fix.store import StoreError, retention
 from reasoning_fix.store.retention import Measured
 
@@ -91,7 +92,7 @@ def _shown(found: Counts, days: int, measured: Measured | None) -> dict[str, obj
     return {
         "days": days,
         "store": measured,
-        "totals": {name: totals[name] for name in (*counts.NAMES, *sorted(totals))},
+        "totals": {name: totals[name] for name in (*Count, *sorted(totals))},
         "lines": [Row(*line, counts=dict(sorted(some.items()))) for line, some in sorted(found.items())],
     }
 

@@ -1,9 +1,8 @@
 """The book: counts that wait in memory, and the small file beside the store that they are added to.
 
-Adding is a dictionary's work under a lock (a few microseconds); a thread of its own writes what has gathered,
-at most every few seconds, as additions to what is there: so several proxies share one file, and a sudden
-end loses no more than the last seconds. What cannot be written waits. The file keeps the days that the store
-keeps, and no more than a bounded number of rows.
+Adding to a count takes a few microseconds. Every few seconds a thread adds what has gathered to the file, so
+several proxies share it and a sudden end loses the last seconds only. What cannot be written waits. The file
+keeps as many days as the store, and a bounded number of rows.
 """
 
 import contextlib
@@ -145,7 +144,9 @@ class Book:
 
     def _add_to(self, connection: sqlite3.Connection, counts: Counts) -> None:
         connection.execute("BEGIN IMMEDIATE")
-        _create(connection)
+        if not _version(connection):
+            connection.execute(_SCHEMA)
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
         if self._pruned != (today := day_of(self._clock())):
             connection.execute("DELETE FROM counts WHERE day < ?", (self._oldest(),))
         if _is_full(connection, today):
@@ -240,9 +241,3 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    if not _version(connection):
-        connection.execute(_SCHEMA)
-        connection.execute(f"PRAGMA user_version = {_VERSION}")
