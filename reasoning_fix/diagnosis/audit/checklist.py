@@ -280,7 +280,11 @@ class Checklist:
             else:
                 outcome = "still thinks" if answer.place else "off"
             found.switches[switch.name] = outcome
-            self._line(f"{'.'.join(switch.path)} = {_shown(switch.value)}", outcome, self._note(reply))
+            self._line(
+                f"{'.'.join(switch.path)} = {msgspec.json.encode(switch.value).decode()}",
+                outcome,
+                self._note(reply),
+            )
         off = next((s for s in _switches(self._table, self._target) if found.switches[s.name] == "off"), None)
         if off is not None and found.tool_turn.get(ABSENT) == "refused":
             cold = called.elsewhere().without()
@@ -370,7 +374,3 @@ def _named(place: str) -> str:
 def _parameters(switch: OffSwitch) -> dict[str, object]:
     settings = policy.turned_off(switch, {})
     return {name: msgspec.json.decode(value) for name, value in settings.items() if value is not None}
-
-
-def _shown(value: object) -> str:
-    return msgspec.json.encode(value).decode()

@@ -1,7 +1,7 @@
 """Histories and answers on each wire, as the audit needs them: bytes out, bytes in, no network.
 
-Histories are spelled without reasoning; it is then written into them by the very code that restores it in
-other people's requests, so that what the audit tests is what the proxy sends.
+Histories are spelled without reasoning, which is then written by the code that restores it for the proxy:
+what the audit tests is what the proxy sends.
 """
 
 import re
@@ -33,7 +33,7 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Said(msgspec.Struct, frozen=True):
-    """What the model said; `fields` are its reasoning, as it goes into the history: none, or by field."""
+    """What the model said; `fields` are its reasoning as it goes into the history."""
 
     turn: Turn
     fields: dict[str, bytes] = {}
@@ -67,7 +67,7 @@ type Step = User | Said | Results
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came: the turn with its reasoning, where that stood (empty: there was none), and what it cost."""
+    """The turn with its reasoning, where that stands ("" if there is none), and what it cost."""
 
     said: Said
     place: str
@@ -98,7 +98,7 @@ def request(
 
 
 def answer(dialect: Dialect, body: bytes, streamed: bool, snapshots: bool) -> Answer | None:
-    """An answer as read; None where the body is none. Raises AnswerError for one that carries an error."""
+    """Read an answer; None if the body is not one. Raises AnswerError if it is an error."""
     folder = DIALECTS[dialect].folder(snapshots)
     reader = EventReader()
     payloads = [*reader.feed(body), *reader.end()] if streamed else [body.strip()]
@@ -125,7 +125,7 @@ def _says(dialect: Dialect, name: str, value: bytes) -> bool:
 
 
 def made_up_answer(dialect: Dialect, calls: bool) -> bytes:
-    """An answer that no model gave, for showing what would be sent."""
+    """A made-up answer, to show what would be sent."""
     call, city = "call_00_0123456789abcdef", '{"city":"Oslo"}'
     if dialect == "messages":
         block: Json = {"type": "tool_use", "id": call, "name": _TOOL, "input": {"city": "Oslo"}}
