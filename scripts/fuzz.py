@@ -44,7 +44,7 @@ class Result(msgspec.Struct):
 
 def run(target: str, cases: int, seconds: float, seed: int, failures: Path) -> Result:
     """One target for so many cases (0: any number) or seconds (0: any time)."""
-    # In memory, where there is such a place: some targets write a file a case.
+    # In memory if possible: some targets write a file for each case.
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="fuzz-", dir=shared if shared.is_dir() else None) as folder:
         corpus = Path(folder) / "corpus"
@@ -93,7 +93,7 @@ def say(text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/fuzz", description=__doc__)
     parser.add_argument("--cases", type=int, default=0, help="so many cases in total (default: 100,000)")
-    parser.add_argument("--minutes", type=float, default=0.0, help="at most so long in total")
+    parser.add_argument("--minutes", type=float, default=0.0, help="up to this long in total")
     parser.add_argument(
         "--target", action="append", choices=[*TARGETS], metavar="NAME", help=", ".join(TARGETS)
     )

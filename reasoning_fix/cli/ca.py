@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_confdir(common)
     shared.add_user_providers(common)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
-    create = actions.add_parser("create", parents=[common], help="make the CA; refuses where there is one")
+    create = actions.add_parser("create", parents=[common], help="make the CA; refuses if there is one")
     create.add_argument(
         "--renew", action="store_true", help="make a new one and move the old one into a folder beside it"
     )

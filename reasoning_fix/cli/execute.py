@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _without_us(person: Mapping[str, str], ours: str) -> dict[str, str]:
-    """The person's variables without a proxy that is this one itself, set by hand while it ran."""
+    """The person's variables without a proxy that is this one, set by hand while it ran."""
     ports = {f"http://{host}:{ours.rpartition(':')[2]}" for host in ("127.0.0.1", "localhost")}
     return {
         name: value
@@ -105,7 +105,7 @@ def _without_us(person: Mapping[str, str], ours: str) -> dict[str, str]:
 
 
 def _start(given: Given, specs: Sequence[str], person: Mapping[str, str]) -> int:
-    """Starts a proxy that ends with this process, whatever program that becomes; returns its port."""
+    """Start a proxy that ends with this process, whatever it becomes; returns its port."""
     words = ["run", "--attached", str(os.getpid()), "--listen-host", "127.0.0.1", "--listen-port", "0"]
     words += ["--set", f"confdir={given.confdir}"]
     words += [word for spec in specs if not spec.startswith("confdir=") for word in ("--set", spec)]
@@ -130,10 +130,7 @@ def _start(given: Given, specs: Sequence[str], person: Mapping[str, str]) -> int
 
 
 def _spawn(command: list[str], person: Mapping[str, str], output: IO[bytes], errors: IO[bytes]) -> None:
-    """A session of its own, so that Ctrl-C at the terminal is for the program alone.
-
-    And a grandchild: the program that this process becomes has no child it does not know of.
-    """
+    """In its own session, so that Ctrl-C is for the program alone, and as a grandchild unknown to it."""
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP
         _held.append(
@@ -163,7 +160,7 @@ _held: list["subprocess.Popen[bytes]"] = []
 
 
 def _log_file() -> Path:
-    """exec.log, readable by its person only; begun anew when it has grown."""
+    """exec.log, private to the person; it starts over when it is large."""
     path = folders.logs() / "exec.log"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):

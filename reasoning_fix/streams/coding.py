@@ -53,14 +53,6 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 
-class _Identity:
-    def feed(self, data: bytes) -> bytes:
-        return data
-
-    def end(self) -> bytes:
-        return b""
-
-
 class _Bounded:
     """One member after the other, the library's errors made ours and the output bounded.
 
@@ -170,6 +162,8 @@ class _Stepwise:
 
 
 class _Chain:
+    """Codings one over the other; none of them is identity."""
+
     def __init__(self, decoders: list[Decoder]) -> None:
         self._decoders = decoders
 
@@ -189,6 +183,8 @@ def decoder(content_encoding: str | None, max_output: int = MAX_OUTPUT) -> Decod
         return None
     decoders: list[Decoder] = []
     for name in reversed(names):
+        if name in ("", "identity"):
+            continue
         one = _one(name, max_output)
         if one is None:
             return None
@@ -198,8 +194,6 @@ def decoder(content_encoding: str | None, max_output: int = MAX_OUTPUT) -> Decod
 
 def _one(name: str, max_output: int) -> Decoder | None:
     match name:
-        case "" | "identity":
-            return _Identity()
         case "gzip" | "x-gzip":
             return _Bounded(lambda: zlib.decompressobj(wbits=31), max_output, _GZIP_BEGINS)
         case "deflate":

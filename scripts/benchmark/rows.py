@@ -5,6 +5,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -205,7 +206,7 @@ def size(home: Path, rounds: int) -> list[Cost]:
         found = []
         for count in (100, 1_000) if pieces is _one_event else (1_000, 10_000, 100_000):
             chunks = pieces(count)
-            seconds = _least(lambda chunks=chunks: rooms.record(chunks), min(rounds, 3))  # type: ignore[misc]
+            seconds = min(_seconds(partial(rooms.record, chunks)) for _ in range(min(rounds, 3)))
             found.append((f"{count:,} pieces", float(count), seconds))
         rows += costs(what, found)
     rooms.close()
@@ -246,10 +247,6 @@ def _beside_json(rooms: Rooms, body: bytes, close: bool = True) -> tuple[float, 
 def _figure(what: str, pairs: list[tuple[float, float]], budget: float) -> Figure:
     ours, theirs = (1e3 * statistics.median(pair[i] for pair in pairs) for i in (0, 1))
     return Figure(what, [a / b for a, b in pairs], budget, note=f"{ours:.2f} of {theirs:.2f} ms")
-
-
-def _least(work: Callable[[], object], times: int) -> float:
-    return min(_seconds(work) for _ in range(times))
 
 
 def _seconds(work: Callable[[], object]) -> float:

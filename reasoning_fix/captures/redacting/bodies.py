@@ -1,7 +1,7 @@
 """Which string of a request or an answer is what: a text, an id, a signature, a word of the wire format.
 
-Everything that is not known here is taken for a text. The names of members stay, but for those in arguments,
-which stay where a tool declares them. One rule for all three dialects where a name means the same in each.
+What is not known here counts as text. Names of members stay; those in arguments stay if a tool declares them.
+A name that means the same in all three dialects has one rule.
 """
 
 import re
@@ -100,15 +100,15 @@ class Bodies:
             _Reader(self.pseudonyms, one, streams, _is_error(one)).value(one.root)
         streams.flow()
         for numbers, text, document in documents:
-            new = document.written() if document is not None else self._odd(text)
+            if document is not None:
+                new = document.written()
+            else:
+                new = text if text.strip() == "[DONE]" else self.pseudonyms.text(text)
             for number, piece in zip(numbers, new.split("\n"), strict=True):
                 lines[number] = _with_data(lines[number], piece)
         told = {number for numbers, _, _ in documents for number in numbers}
         written = [line if n in told else self._line(line) for n, line in enumerate(lines)]
         return "".join(written).encode("utf-8", "surrogateescape")
-
-    def _odd(self, payload: str) -> str:
-        return payload if payload.strip() == "[DONE]" else self.pseudonyms.text(payload)
 
     def _line(self, line: str) -> str:
         name, colon, value = line.partition(":")
@@ -189,7 +189,7 @@ class _Reader:
             self.value(value, name, parent, parent_key)
 
     def _is_message(self, node: Node) -> bool:
-        """Whether `input` is what a person says (Responses), and no argument."""
+        """Whether `input` is what a person says (Responses), not an argument."""
         return "model" in node.members
 
     def _string(self, node: Node, key: str, parent: Node | None, parent_key: str) -> None:
@@ -228,7 +228,7 @@ class _Reader:
                     self.streams.add(stream, self.document, part.members.get(name), self.say)
 
     def _free(self, node: Node) -> None:
-        """A value in which every name and every text may be anybody's."""
+        """A value whose names and texts may all be personal."""
         match node.kind:
             case "object":
                 for key, value in node.keys:
@@ -261,7 +261,7 @@ class _Reader:
                 self.streams.alone(self.document, value, self.to.text)
 
 
-# The keywords of a schema whose values are no schemas
+# The keywords of a schema whose values are not schemas
 # (https://json-schema.org/draft/2020-12/json-schema-validation).
 _EXAMPLES = ("enum", "const", "default", "examples", "example")
 

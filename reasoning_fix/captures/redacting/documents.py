@@ -172,7 +172,7 @@ class Streams:
         self._alone = 0
 
     def add(self, stream: Hashable, document: Document, node: "Node | None", change: Change) -> None:
-        """Put a string at the end of a stream, unless it is none, or is in a stream already."""
+        """Put a string at the end of a stream, unless it is in one already or is not a string."""
         if node is None or node.kind != "string" or self.has(document, node):
             return
         self._taken.add((id(document), node.begin))

@@ -1,8 +1,7 @@
 """Response bytes -> what a transcript shows of an answer: streamed or whole, complete, cut or refused.
 
-The turns come from the dialects' own folders, so that what is shown is what recording understood; what they
-do not keep (usage, finish reason, errors) is gathered beside them. An event that cannot be read is counted
-and passed over.
+The turns come from the dialects' own folders: what is shown is what recording understands. Usage, finish
+reason and errors are gathered beside them. An event that cannot be read is counted and skipped.
 """
 
 import re
@@ -235,7 +234,7 @@ def _folded(
         try:
             folder.feed(payload)
         except Exception:
-            # Whatever is wrong with one event, the others are shown. An error that it carries was gathered.
+            # If one event is wrong, the others are still shown; an error that it carries was gathered.
             gathered.unread += not gathered.errors
         if gathered.unread > _MOST_UNREAD:
             break

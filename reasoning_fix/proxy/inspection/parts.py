@@ -1,8 +1,8 @@
 """What a message is made of, for people: reasoning, text, calls, results, attachments.
 
-Messages, content blocks and items of all three wires are read alike here, and loosely: an unknown part is
-shown as it came, and a value of an unexpected type is shown rather than refused. This file knows no bounds of
-the whole transcript, but no part keeps more than `LONGEST` characters of a text.
+Messages, content blocks and items of all three wires are read alike, and loosely: unknown parts and values of
+an unexpected type are shown as they came. A part keeps up to `LONGEST` characters of a text; the bound of the
+whole transcript is elsewhere.
 """
 
 import json
@@ -100,7 +100,7 @@ def shortened(value: str, longest: int, line: bool = False) -> str:
 
 
 def pretty(arguments: object) -> str:
-    """Arguments of a call, laid out; as they came where they are no JSON."""
+    """Arguments of a call, laid out; as they came if they are not JSON."""
     value = arguments
     if isinstance(arguments, str):
         if len(arguments) > _NEVER_PRETTY or not arguments.strip():

@@ -103,7 +103,8 @@ def _clean(text: str) -> str:
 
 def _written(transcript: Transcript) -> str:
     lines = [transcript.title]
-    lines += [f"{name}: {_fact(value)}" for name, value in transcript.facts]
+    for name, value in transcript.facts:
+        lines.append(f"{name}: {shortened(value, _LONGEST_FACT, line=True)}".replace("\n", " "))
     if transcript.notice:
         lines.append(transcript.notice)
     head = _clean("\n".join(lines))
@@ -125,10 +126,6 @@ def _written(transcript: Transcript) -> str:
         end -= 1
     middle = [_left_out(entries[begin:end])] if begin < end else []
     return _BETWEEN.join([head, *first, *middle, *reversed(last)]) + "\n"
-
-
-def _fact(value: str) -> str:
-    return shortened(value, _LONGEST_FACT, line=True).replace("\n", " ")
 
 
 def _left_out(entries: list[Entry]) -> str:
