@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from reasoning_fix.proxy.stats.tables import rows
 from scripts.fuzzing.seeds import seeds
 from scripts.fuzzing.targets import TARGETS
 
@@ -43,7 +44,7 @@ class Result(msgspec.Struct):
 
 def run(target: str, cases: int, seconds: float, seed: int, failures: Path) -> Result:
     """One target for so many cases (0: any number) or seconds (0: any time)."""
-    # In memory, where there is such a place: some targets write a file a case.
+    # In memory if possible: some targets write a file for each case.
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="fuzz-", dir=shared if shared.is_dir() else None) as folder:
         corpus = Path(folder) / "corpus"
@@ -85,18 +86,6 @@ def again(path: Path, targets: list[str]) -> int:
     return 0
 
 
-def table(results: list[Result]) -> str:
-    rows = [["target", "cases", "cases/s", "new paths", "failures"], *(one.cells() for one in results)]
-    widths = [max(len(row[at]) for row in rows) for at in range(5)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if at == 0 else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
-
-
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -104,7 +93,7 @@ def say(text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/fuzz", description=__doc__)
     parser.add_argument("--cases", type=int, default=0, help="so many cases in total (default: 100,000)")
-    parser.add_argument("--minutes", type=float, default=0.0, help="at most so long in total")
+    parser.add_argument("--minutes", type=float, default=0.0, help="up to this long in total")
     parser.add_argument(
         "--target", action="append", choices=[*TARGETS], metavar="NAME", help=", ".join(TARGETS)
     )
@@ -127,7 +116,8 @@ def main() -> int:
         seconds = left / (len(targets) - number) if given.minutes else 0.0
         say(f"{target} ...")
         results.append(run(target, round(cases * share), seconds, given.seed, given.failures))
-    print(table(results))
+    head = ["target", "cases", "cases/s", "new paths", "failures"]
+    print("\n".join(rows(head, [one.cells() for one in results])))
     failed = [(one.target, path) for one in results for path in one.failures]
     total = sum(one.cases for one in results)
     print(f"\n{total:,} cases, {len(failed)} failure{'s'[: len(failed) != 1]}.")

@@ -1,6 +1,6 @@
 """Flow files of mitmproxy: read a whole one, and the order in which its requests came and were answered.
 
-Whatever is not a flow file, or is cut short, is said in one line; nothing else may escape from here.
+A file that is not a flow file, or is cut short, raises CaptureError, and nothing else does.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def load(path: Path) -> list[flow.Flow]:
         raise CaptureError(f"{path} cannot be read: {error.strerror or error}") from None
     except exceptions.FlowReadException as error:
         raise CaptureError(_broken(path, len(flows), str(error))) from None
-    except Exception as error:  # a reader of foreign bytes: whatever it stumbles over is their fault
+    except Exception as error:  # it reads foreign bytes: any fault is theirs
         raise CaptureError(_broken(path, len(flows), type(error).__name__)) from None
     if not flows:
         raise CaptureError(f"{path} holds no flow; give a file that `mitmdump -w FILE` or mitmweb saved.")

@@ -43,7 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 class UsageError(ReasoningFixError):
-    """The command was used wrongly or cannot do what was asked; the text says what to do instead."""
+    """The command is used wrongly or cannot do this; the text says what to do instead."""
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -60,7 +60,7 @@ def main(given: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read the output has seen enough (`| head`); Python would complain about it at its end.
+        # The reader of the output has seen enough (`| head`); Python would complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return code

@@ -42,21 +42,6 @@ from reasoning_fix.store import private_files
 _TIMEOUT = 300
 
 
-class Shown(msgspec.Struct, frozen=True):
-    """What `--json` prints. `rule` and `toml` are None where the audit did not come to its end."""
-
-    url: str
-    model: str
-    dialect: str
-    checks: list[Check]
-    rule: Rule | None
-    differences: list[str]
-    toml: str | None
-    requests: int
-    tokens: Usage
-    stopped: str
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "provider", metavar="PROVIDER_OR_HOST", help="a name or host of the provider table, or any host"
@@ -96,24 +81,22 @@ def run(arguments: argparse.Namespace) -> int:
         return _print_requests(table, target, "" if arguments.no_key else key_name, most)
     key = "" if arguments.no_key else _key(key_name)
     send = _sender(arguments, target, key)
-    if not arguments.json:
-        print(f"Asking {target.url} about {target.model}, with at most {most} requests.")
-        if key and target.url.startswith("http:"):
-            print("Mind that the key travels unencrypted there.")
-    if not arguments.yes:
-        _confirm(most, target, key_name if key else "")
     said: list[Check] = []
+
+    def say(text: str) -> None:
+        if not arguments.json:
+            print(text, flush=True)
 
     def tell(check: Check) -> None:
         said.append(check)
-        if not arguments.json:
-            print(_line(check), flush=True)
+        say(f"  {check.name:<46} {check.outcome}" + (f" ({check.note})" if check.note else ""))
 
-    def mention(text: str) -> None:
-        if not arguments.json:
-            print(f"  ({text})", flush=True)
-
-    asker = Asker(send, most=most, pause=arguments.pause, tell=mention)
+    say(f"Asking {target.url} about {target.model}, with at most {most} requests.")
+    if key and target.url.startswith("http:"):
+        say("Mind that the key travels unencrypted there.")
+    if not arguments.yes:
+        _confirm(most, target, key_name if key else "")
+    asker = Asker(send, most=most, pause=arguments.pause, tell=lambda text: say(f"  ({text})"))
     checklist = Checklist(table, target, asker, key, tell)
     stopped, code = "", 0
     try:
@@ -122,21 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
         stopped, code = str(reason), 1
     except KeyboardInterrupt:
         stopped, code = "interrupted.", 130
-    return (
-        _conclude(arguments, table, target, user_file, checklist.findings, said, asker.sent, stopped) or code
-    )
-
-
-def _conclude(
-    arguments: argparse.Namespace,
-    table: Table,
-    target: Target,
-    user_file: Path | None,
-    found: Findings,
-    said: list[Check],
-    sent: int,
-    stopped: str,
-) -> int:
+    found = checklist.findings
     rule = toml = None
     unlike: list[str] = []
     if not stopped:
@@ -144,42 +113,40 @@ def _conclude(
         toml = verdict.toml_of(verdict.row_of(rule, found, target, user_file))
         assert _says_what_it_should(toml, rule, target), "the rule is not what its TOML says"
         unlike = verdict.differences(rule, target, table)
+        say("\n".join(["", *_result(found, target, unlike)]))
+        if arguments.write is None:
+            own = folders.configuration() / "providers.toml"
+            say(f"\nFor your own provider table ({own}):\n\n{toml.rstrip()}")
+    say(f"\n{_cost(asker.sent, found.cost)}")
     if arguments.json:
-        shown = Shown(
-            target.url, target.model, target.dialect, said, rule, unlike, toml, sent, found.cost, stopped
+        shared.print_json(
+            {
+                "url": target.url,
+                "model": target.model,
+                "dialect": target.dialect,
+                "checks": said,
+                "rule": rule,
+                "differences": unlike,
+                "toml": toml,
+                "requests": asker.sent,
+                "tokens": found.cost,
+                "stopped": stopped,
+            }
         )
-        shared.print_json(shown)
-    elif rule is not None and toml is not None:
-        _print_result(arguments, target, rule, toml, found, unlike)
-    if not arguments.json:
-        print(f"\n{_cost(sent, found.cost)}")
     if stopped:
         print(f"reasoning-fix: {stopped}", file=sys.stderr)
     elif arguments.write is not None and toml is not None and rule is not None:
         return _write(arguments.write.expanduser(), toml, rule, target, arguments.json)
-    return 0
+    return code
 
 
-def _print_result(
-    arguments: argparse.Namespace, target: Target, rule: Rule, toml: str, found: Findings, unlike: list[str]
-) -> None:
-    print()
-    for line in verdict.summary(found):
-        print(line[0].upper() + line[1:] + ".")
+def _result(found: Findings, target: Target, unlike: list[str]) -> list[str]:
+    lines = [f"{line[0].upper()}{line[1:]}." for line in verdict.summary(found)]
     if not target.known:
-        print(f"{target.host} is in no table yet.")
-    elif unlike:
-        print("This is not what the table says:", *(f"  {line}" for line in unlike), sep="\n")
-    else:
-        print("This is what the table says.")
-    if arguments.write is None:
-        print(
-            f"\nFor your own provider table ({folders.configuration() / 'providers.toml'}):\n\n{toml}", end=""
-        )
-
-
-def _line(check: Check) -> str:
-    return f"  {check.name:<46} {check.outcome}{f' ({check.note})' if check.note else ''}"
+        return [*lines, f"{target.host} is in no table yet."]
+    if unlike:
+        return [*lines, "This is not what the table says:", *(f"  {line}" for line in unlike)]
+    return [*lines, "This is what the table says."]
 
 
 def _cost(sent: int, cost: Usage) -> str:

@@ -16,8 +16,8 @@ Exit codes: 0 done; 1 something is wrong or did not work; 2 used wrongly, nothin
 import argparse
 import shlex
 import sys
-from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
@@ -26,25 +26,7 @@ from reasoning_fix.machine import folders
 from reasoning_fix.machine.plan import Command
 from reasoning_fix.machine.trust import authority, stores
 from reasoning_fix.machine.trust.authority import Authority, AuthorityError
-from reasoning_fix.machine.trust.machine import Machine, Store
-
-_KINDS = ("system", "nss", "keychain", "windows")
-
-
-class Shown(msgspec.Struct, frozen=True):
-    """What `show --json` prints."""
-
-    certificate: Path
-    bundle: Path
-    subject: str
-    sha256: str
-    not_before: str
-    not_after: str
-    constrained: bool
-    permitted: tuple[str, ...]
-    outgrown: tuple[str, ...]
-    remarks: tuple[str, ...]
-    stores: tuple[dict[str, str], ...]
+from reasoning_fix.machine.trust.machine import Kind, Machine, Store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_confdir(common)
     shared.add_user_providers(common)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
-    create = actions.add_parser("create", parents=[common], help="make the CA; refuses where there is one")
+    create = actions.add_parser("create", parents=[common], help="make the CA; refuses if there is one")
     create.add_argument(
         "--renew", action="store_true", help="make a new one and move the old one into a folder beside it"
     )
@@ -67,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument(
             "--store",
             action="append",
-            choices=_KINDS,
+            choices=get_args(Kind.__value__),
             help="only this kind of trust store (may be given several times)",
         )
 
@@ -81,8 +63,10 @@ def run(arguments: argparse.Namespace) -> int:
             return _create(confdir, hosts, arguments.renew)
         if arguments.action == "show":
             return _show(confdir, hosts, arguments.json)
-        install = arguments.action == "install"
-        return (_install if install else _uninstall)(confdir, hosts, arguments.dry_run, arguments.store)
+        change = _Change(arguments.dry_run, arguments.store)
+        if arguments.action == "install":
+            return _install(confdir, hosts, change)
+        return _uninstall(confdir, change)
     except AuthorityError as error:
         print(f"reasoning-fix: {error}", file=sys.stderr)
         return 1
@@ -135,23 +119,24 @@ def _show(confdir: Path, hosts: tuple[str, ...], json: bool) -> int:
     remarks = ca.remarks(hosts)
     found = stores.find(Machine(), ca)
     if json:
-        shown = Shown(
-            certificate=ca.certificate,
-            bundle=ca.bundle,
-            subject=ca.subject,
-            sha256=ca.fingerprint,
-            not_before=ca.start.isoformat(),
-            not_after=ca.expiry.isoformat(),
-            constrained=ca.constrained,
-            permitted=ca.permitted,
-            outgrown=ca.outgrown(hosts),
-            remarks=remarks,
-            stores=tuple(
-                {"kind": store.kind, "title": store.title, "place": store.place, "state": store.state}
-                for store in found
-            ),
+        shared.print_json(
+            {
+                "certificate": ca.certificate,
+                "bundle": ca.bundle,
+                "subject": ca.subject,
+                "sha256": ca.fingerprint,
+                "not_before": ca.start.isoformat(),
+                "not_after": ca.expiry.isoformat(),
+                "constrained": ca.constrained,
+                "permitted": ca.permitted,
+                "outgrown": ca.outgrown(hosts),
+                "remarks": remarks,
+                "stores": [
+                    {name: getattr(store, name) for name in ("kind", "title", "place", "state")}
+                    for store in found
+                ],
+            }
         )
-        shared.print_json(shown)
         return 1 if remarks else 0
     print(f"certificate  {ca.certificate}")
     print(f"bundle       {ca.bundle}")
@@ -179,121 +164,125 @@ _STATES = {"present": "trusts it        ", "absent": "does not trust it", "unrea
 
 # ---- install, uninstall ----------------------------------------------------------------------------------
 
+type _Work = list[tuple[Store, tuple[Command, ...]]]
 
-def _install(confdir: Path, hosts: tuple[str, ...], dry_run: bool, kinds: list[str] | None) -> int:
+
+class _Change:
+    """One install or uninstall: which stores, what was said and done, and the exit code."""
+
+    def __init__(self, dry_run: bool, kinds: list[str] | None) -> None:
+        self.dry_run = dry_run
+        self.code = 0
+        self._machine = Machine()
+        self._kinds = kinds
+
+    def stores(self, ca: Authority) -> list[Store]:
+        found = stores.find(self._machine, ca)
+        return [store for store in found if not self._kinds or store.kind in self._kinds]
+
+    def say(self, text: str) -> None:
+        print(f"# {text}" if self.dry_run else text)
+
+    def do(self, work: _Work) -> None:
+        """Run, or only print, the commands for each store."""
+        asks = any(map(_asks, work)) and not self._machine.administrator and not self.dry_run
+        if asks and self._machine.find("sudo") is None:
+            print("These lines need an administrator, and there is no sudo here: run them as root.")
+            for _, commands in filter(_asks, work):
+                for command in commands:
+                    print(f"  {' '.join(command.argv)}")
+            work = [each for each in work if not _asks(each)]
+            self.code = 1
+        elif asks:
+            print("The lines that start with sudo need an administrator: sudo may ask for your password.")
+        for store, commands in work:
+            self.say(f"{store.title} ({store.place})")
+            for command in commands:
+                print(f"{'' if self.dry_run else '  '}{self._machine.line(command)}", flush=True)
+                if not self.dry_run and not self._did(command):
+                    break
+
+    def _did(self, command: Command) -> bool:
+        ended = self._machine.run(self._machine.words(command))
+        if ended.code:
+            print(f"  failed with exit code {ended.code}: {ended.error or ended.text or 'no message'}")
+            self.code = 1
+        return not ended.code
+
+
+def _asks(work: tuple[Store, tuple[Command, ...]]) -> bool:
+    return any(command.administrator for command in work[1])
+
+
+def _install(confdir: Path, hosts: tuple[str, ...], change: _Change) -> int:
     ca = authority.load(confdir)
-    if ca is None and dry_run:
+    if ca is None and change.dry_run:
         raise UsageError(f"there is no CA in {confdir} yet; `{_command('create', confdir)}` makes it.")
     if ca is None:
         ca = authority.ensure(confdir, hosts)
         _describe_new(ca)
-    machine = Machine()
-    found = _of(kinds, stores.find(machine, ca))
+    found = change.stores(ca)
     if not found:
         print(stores.NOTHING_KNOWN)
         return 1
     for remark in ca.remarks(hosts):
         print(f"Note: {remark}")
-    code = 0
-    work = []
+    work: _Work = []
     for store in found:
         if store.state == "present":
-            print(f"{'# ' if dry_run else ''}{store.title}: trusts the CA already")
+            change.say(f"{store.title}: trusts the CA already")
         elif store.state == "unreachable":
-            print(f"{'# ' if dry_run else ''}{store.title}: {store.note}")
-            code = 1
+            change.say(f"{store.title}: {store.note}")
+            change.code = 1
         else:
             work.append((store, store.install))
     # One CA at a time: what an earlier one is trusted for ends here.
     for old in authority.former(confdir):
-        for store in _of(kinds, stores.find(machine, old)):
+        for store in change.stores(old):
             # The system's file has one name, so the new one has taken its place.
             if store.state == "present" and store.kind != "system":
-                work.append(
-                    (msgspec.structs.replace(store, title=f"{store.title}, {old.name}"), store.uninstall)
-                )
-    code = _do(machine, work, dry_run) or code
-    if work and not dry_run:
-        code = _check(found, _of(kinds, stores.find(machine, ca))) or code
+                title = f"{store.title}, {old.name}"
+                work.append((msgspec.structs.replace(store, title=title), store.uninstall))
+    change.do(work)
+    if work and not change.dry_run:
+        missing = {store.place for store in found if store.state == "absent"}
+        for store in change.stores(ca):
+            if store.place in missing:
+                done = store.state == "present"
+                print(f"{store.title}: {'trusts the CA now' if done else 'does not trust the CA'}")
+                change.code = change.code or int(not done)
         print(f"\nUndo all of it with: {_command('uninstall', confdir)}")
         print(
             "Start browsers again. Node, Java, and Python's own packages have stores of their own: start "
             "such programs with `reasoning-fix exec -- PROGRAM`, or see certs.md."
         )
-    return code
+    return change.code
 
 
-def _uninstall(confdir: Path, hosts: tuple[str, ...], dry_run: bool, kinds: list[str] | None) -> int:
-    machine = Machine()
-    current = authority.load(confdir)
-    every = [ca for ca in (current, *authority.former(confdir)) if ca is not None]
-    work = []
+def _uninstall(confdir: Path, change: _Change) -> int:
+    every = [ca for ca in (authority.load(confdir), *authority.former(confdir)) if ca is not None]
+    work: _Work = []
     for ca in every:
-        for store in _of(kinds, stores.find(machine, ca)):
+        for store in change.stores(ca):
             if store.state == "unreachable":
-                print(f"{'# ' if dry_run else ''}{store.title}: {store.note}")
+                change.say(f"{store.title}: {store.note}")
             elif store.uninstall:
                 work.append((store, store.uninstall))
     if not work:
         print("No trust store here has the CA: nothing to undo.")
         return 0
-    code = _do(machine, work, dry_run)
-    if not dry_run:
-        for ca in every:
-            for store in _of(kinds, stores.find(machine, ca)):
-                if store.state == "present":
-                    print(f"{store.title}: still trusts {ca.name}")
-                    code = 1
-        if code == 0:
-            print(
-                "\nNo trust store here trusts the CA any more. Programs that are running may until they end."
-            )
-            print(f"Trust it again with: {_command('install', confdir)}")
-    return code
-
-
-def _do(machine: Machine, work: list[tuple[Store, tuple[Command, ...]]], dry_run: bool) -> int:
-    """Run, or only print, the commands for each store; 1 when one of them fails."""
-    code = 0
-    asks = any(step.administrator for _, steps in work for step in steps) and not machine.administrator
-    if asks and machine.find("sudo") is None and not dry_run:
-        kept = [(store, steps) for store, steps in work if not any(step.administrator for step in steps)]
-        print("These lines need an administrator, and there is no sudo here: run them as root.")
-        for store, steps in work:
-            if (store, steps) not in kept:
-                for step in steps:
-                    print(f"  {' '.join(step.argv)}")
-        work, code = kept, 1
-    elif asks and not dry_run:
-        print("The lines that start with sudo need an administrator: sudo may ask for your password.")
-    for store, steps in work:
-        print(f"{'# ' if dry_run else ''}{store.title} ({store.place})")
-        for step in steps:
-            print(f"{'' if dry_run else '  '}{machine.line(step)}", flush=True)
-            if dry_run:
-                continue
-            result = machine.run(machine.words(step))
-            if result.code != 0:
-                print(f"  failed with exit code {result.code}: {result.error or result.text or 'no message'}")
-                code = 1
-                break
-    return code
-
-
-def _check(before: Iterable[Store], after: Iterable[Store]) -> int:
-    """Say which stores trust the CA now; 1 when one that should does not."""
-    places_done = {store.place for store in before if store.state == "absent"}
-    code = 0
-    for store in after:
-        if store.place in places_done:
-            done = store.state == "present"
-            print(f"{store.title}: {'trusts the CA now' if done else 'does not trust the CA'}")
-            code = code or (0 if done else 1)
-    return code
-
-
-def _of(kinds: list[str] | None, found: Iterable[Store]) -> tuple[Store, ...]:
-    return tuple(store for store in found if not kinds or store.kind in kinds)
+    change.do(work)
+    if change.dry_run:
+        return change.code
+    for ca in every:
+        for store in change.stores(ca):
+            if store.state == "present":
+                print(f"{store.title}: still trusts {ca.name}")
+                change.code = 1
+    if change.code == 0:
+        print("\nNo trust store here trusts the CA any more. Programs that are running may until they end.")
+        print(f"Trust it again with: {_command('install', confdir)}")
+    return change.code
 
 
 def _command(action: str, confdir: Path) -> str:

@@ -105,14 +105,7 @@ def cmd(name: str, value: str | None) -> str:
 
 
 SHELLS: dict[str, Lines] = {"bash": posix, "zsh": posix, "fish": fish, "powershell": powershell, "cmd": cmd}
-_NAMES = {
-    "bash": "bash",
-    "zsh": "zsh",
-    "fish": "fish",
-    "pwsh": "powershell",
-    "powershell": "powershell",
-    "cmd": "cmd",
-}
+_NAMES = {name: name for name in SHELLS} | {"pwsh": "powershell"}
 
 
 def asking_shell() -> str:

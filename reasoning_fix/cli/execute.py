@@ -103,7 +103,7 @@ def _shell(environment: Mapping[str, str]) -> str:
 
 
 def _without_us(person: Mapping[str, str], ours: str) -> dict[str, str]:
-    """The person's variables without a proxy that is this one itself, set by hand while it ran."""
+    """The person's variables without a proxy that is this one, set by hand while it ran."""
     ports = {f"http://{host}:{ours.rpartition(':')[2]}" for host in ("127.0.0.1", "localhost")}
     return {
         name: value
@@ -191,7 +191,7 @@ _held: list["subprocess.Popen[bytes]"] = []
 
 
 def _log_file() -> Path:
-    """exec.log, readable by its person only; begun anew when it has grown."""
+    """exec.log, private to the person; it starts over when it is large."""
     path = folders.logs() / "exec.log"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):

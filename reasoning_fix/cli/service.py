@@ -73,10 +73,8 @@ def _program(given: str) -> Program:
 
 def _install(platform: Platform, program: Program, dry_run: bool) -> int:
     planned = platform.install(program)
-    if dry_run:
-        print(plan.describe(planned))
+    if not plan.carry_out(planned, dry_run):
         return 0
-    plan.perform(planned)
     print(plan.describe(planned, with_content=False))
     print(f"\nThe proxy runs now and from every login on, kept by {platform.manager}.")
     print(f"  log:    {platform.logs}")
@@ -89,10 +87,8 @@ def _install(platform: Platform, program: Program, dry_run: bool) -> int:
 
 def _remove(platform: Platform, dry_run: bool) -> int:
     planned = platform.remove()
-    if dry_run:
-        print(plan.describe(planned))
+    if not plan.carry_out(planned, dry_run):
         return 0
-    plan.perform(planned)
     print(plan.describe(planned))
     print("\nThe service is gone; `reasoning-fix service install` brings it back.")
     print("What still points at the proxy finds none now: `reasoning-fix doctor` names it.")

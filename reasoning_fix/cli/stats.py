@@ -24,6 +24,7 @@ import msgspec
 from reasoning_fix.cli import shared
 from reasoning_fix.proxy.stats import book, counts, tables
 from reasoning_fix.proxy.stats.book import Counts
+from reasoning_fix.proxy.stats.counts import Count
 from reasoning_fix.store import StoreError, retention
 from reasoning_fix.store.retention import Measured
 
@@ -36,15 +37,6 @@ class Row(msgspec.Struct, frozen=True):
     model: str
     client: str
     counts: dict[str, int]
-
-
-class Shown(msgspec.Struct, frozen=True):
-    """What `--json` prints."""
-
-    days: int
-    store: Measured | None
-    totals: dict[str, int]
-    lines: list[Row]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,10 +87,14 @@ def _described(measured: Measured, store: Path) -> str:
     return text
 
 
-def _shown(found: Counts, days: int, measured: Measured | None) -> Shown:
-    rows = [Row(*line, counts=dict(sorted(some.items()))) for line, some in sorted(found.items())]
+def _shown(found: Counts, days: int, measured: Measured | None) -> dict[str, object]:
     totals = tables.totals(found)
-    return Shown(days, measured, {name: totals[name] for name in (*counts.NAMES, *sorted(totals))}, rows)
+    return {
+        "days": days,
+        "store": measured,
+        "totals": {name: totals[name] for name in (*Count, *sorted(totals))},
+        "lines": [Row(*line, counts=dict(sorted(some.items()))) for line, some in sorted(found.items())],
+    }
 
 
 def _draws_blocks() -> bool:

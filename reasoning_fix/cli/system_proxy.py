@@ -20,7 +20,7 @@ import msgspec
 
 from reasoning_fix.cli import shared
 from reasoning_fix.machine import folders, plan, system_proxy
-from reasoning_fix.machine.plan import Delete, Step, StepError, Write
+from reasoning_fix.machine.plan import Delete, StepError, Write
 from reasoning_fix.machine.system_proxy import Desktop, DesktopError, Saved, Settings
 from reasoning_fix.proxy.probing import ask_health
 
@@ -36,16 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    path = state_path()
-    saved = system_proxy.load(path)
+    saved = system_proxy.load(state_path())
     try:
         desktop = _desktop(saved)
         current = desktop.read(plan.run)
         if arguments.action == "status":
-            return _status(desktop, current, arguments)
+            return _status(desktop, current, saved, arguments)
         if arguments.action == "on":
-            return _on(desktop, current, path, arguments)
-        return _off(desktop, current, path, arguments)
+            return _on(desktop, current, saved, arguments)
+        return _off(desktop, current, saved, arguments)
     except StepError as error:
         print(f"reasoning-fix: {error}", file=sys.stderr)
         print("`reasoning-fix system-proxy off` restores what was set before.", file=sys.stderr)
@@ -65,17 +64,17 @@ def _desktop(saved: Saved | None) -> Desktop:
         return system_proxy.this_desktop()
 
 
-def _on(desktop: Desktop, current: Settings, path: Path, arguments: argparse.Namespace) -> int:
+def _on(desktop: Desktop, current: Settings, saved: Saved | None, arguments: argparse.Namespace) -> int:
     host, port = arguments.host, arguments.port
     answer = ask_health(host, port)
     if isinstance(answer, str) and not (arguments.force or arguments.dry_run):
         print(f"reasoning-fix: no proxy at {host}:{port}: {answer}.", file=sys.stderr)
         print("Start it first (`reasoning-fix service install`), or give --force.", file=sys.stderr)
         return 1
-    saved = system_proxy.plan_on(desktop, current, system_proxy.load(path), host, port)
+    saved = system_proxy.plan_on(desktop, current, saved, host, port)
     changes = system_proxy.changes_for(current, saved.ours)
-    remember = Write(path, msgspec.json.format(msgspec.json.encode(saved)))
-    if _do([remember, *desktop.write(changes)], arguments.dry_run):
+    remember = Write(state_path(), msgspec.json.format(msgspec.json.encode(saved)))
+    if not plan.carry_out([remember, *desktop.write(changes)], arguments.dry_run):
         return 0
     _say_what_did_not_take(desktop, saved.ours)
     print(f"Programs of this desktop go to {host}:{port} now.")
@@ -90,15 +89,15 @@ def _on(desktop: Desktop, current: Settings, path: Path, arguments: argparse.Nam
     return 0
 
 
-def _off(desktop: Desktop, current: Settings, path: Path, arguments: argparse.Namespace) -> int:
-    saved = system_proxy.load(path)
+def _off(desktop: Desktop, current: Settings, saved: Saved | None, arguments: argparse.Namespace) -> int:
+    path = state_path()
     address = f"{arguments.host}:{arguments.port}"
     changes = system_proxy.plan_off(desktop, current, saved, address)
     commands = desktop.write(changes)
     if not commands and not path.exists():
         print("It is off: nothing points at the proxy.")
         return 0
-    if _do([*commands, Delete(path)], arguments.dry_run):
+    if not plan.carry_out([*commands, Delete(path)], arguments.dry_run):
         return 0
     after = desktop.proxies(desktop.read(plan.run))
     if address in after or (saved is not None and saved.address in after):
@@ -108,23 +107,13 @@ def _off(desktop: Desktop, current: Settings, path: Path, arguments: argparse.Na
     return 0
 
 
-def _do(planned: list[Step], dry_run: bool) -> bool:
-    """Whether it was only to be shown."""
-    if dry_run:
-        print(plan.describe(planned))
-    else:
-        plan.perform(planned)
-    return dry_run
-
-
 def _say_what_did_not_take(desktop: Desktop, wanted: Settings) -> None:
     left = system_proxy.changes_for(desktop.read(plan.run), wanted)
     for name in left:
         print(f"  {name.replace(chr(9), ' of ')} was not changed (does it need an administrator?).")
 
 
-def _status(desktop: Desktop, current: Settings, arguments: argparse.Namespace) -> int:
-    saved = system_proxy.load(state_path())
+def _status(desktop: Desktop, current: Settings, saved: Saved | None, arguments: argparse.Namespace) -> int:
     address = saved.address if saved else f"{arguments.host}:{arguments.port}"
     proxies = desktop.proxies(current)
     is_on = address in proxies

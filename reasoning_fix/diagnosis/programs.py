@@ -1,4 +1,4 @@
-"""What runs here: Python, mitmproxy, and whoever listens at the proxy's port."""
+"""What runs here: Python, mitmproxy, and what listens at the proxy's port."""
 
 import os
 import re
@@ -93,9 +93,7 @@ def owners_by_lsof(number: int, run: Run) -> list[Owner]:
 
 
 def owners_by_netstat(number: int, run: Run) -> list[Owner]:
-    """Windows: the same by netstat and tasklist. The word for a listening socket is translated, so the
-    missing peer tells it.
-    """
+    """Windows: the same by netstat and tasklist. A listening socket has no peer; its word is translated."""
     found: list[Owner] = []
     for line in run(("netstat", "-ano", "-p", "TCP")).text.splitlines():
         fields = line.split()

@@ -19,8 +19,8 @@ def store(path: Path) -> Finding:
         return ok(check, f"{path} is not there yet; the proxy makes it")
     if not os.access(path, os.R_OK | os.W_OK):
         return fail(check, f"{path} cannot be read and written", f"make {path} yours again: chown, chmod 600")
-    if os.name == "posix" and path.stat().st_mode & 0o077:
-        return fail(check, f"{path} can be read by others", f"chmod 600 {path}")
+    if shared := _shared(check, path):
+        return shared
     try:
         turns, verdict = _looked_into(path)
     except sqlite3.OperationalError as error:
@@ -53,9 +53,13 @@ def secret(folder: Path) -> Finding:
         return fail(
             check, said, "delete it and the store beside it: what is recorded cannot be read any more"
         )
+    return _shared(check, path) or ok(check, f"{path} is readable by you alone")
+
+
+def _shared(check: str, path: Path) -> Finding | None:
     if os.name == "posix" and path.stat().st_mode & 0o077:
         return fail(check, f"{path} can be read by others", f"chmod 600 {path}")
-    return ok(check, f"{path} is readable by you alone")
+    return None
 
 
 def _looked_into(path: Path) -> tuple[int, str]:

@@ -1,8 +1,8 @@
 """The variables that send a program through the proxy: reads the facts, and works out their values.
 
-Pure: it reads `environment.toml` and knows no process, no proxy and no shell. What it changes it can take
-back: `REPLACED` carries what stood there before, so that `env --unset`, and a program started from a shell
-that already has our variables, see the person's own again.
+It reads `environment.toml` and knows no process, proxy or shell. Every change can be undone: `REPLACED`
+carries the values from before, for `env --unset` and for programs started from a shell that has our variables
+already.
 """
 
 import base64
@@ -80,7 +80,7 @@ def _fault(row: Variable, names: set[str]) -> str:
     if row.name in names:
         return "found twice"
     if not row.name.replace("_", "").isalnum() or not row.name.isascii() or row.name[:1].isdigit():
-        return "no name a shell can set; letters, digits and _ are allowed"
+        return "not a name that a shell can set; letters, digits and _ are allowed"
     if row.effect != _EFFECTS.get(row.kind, ""):
         return f"found effect {row.effect!r}; a {row.kind} row has {_EFFECTS.get(row.kind, '')!r}"
     if (row.kind == "flag") != bool(row.value):

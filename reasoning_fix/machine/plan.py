@@ -96,6 +96,15 @@ def perform(steps: Sequence[Step], run: Run = run) -> None:
                 raise StepError(f"{step.path} cannot be changed: {error.strerror or error}") from error
 
 
+def carry_out(steps: Sequence[Step], dry_run: bool) -> bool:
+    """Do the steps, or only print them; whether they were done. Raises StepError."""
+    if dry_run:
+        print(describe(steps))
+    else:
+        perform(steps)
+    return not dry_run
+
+
 def describe(steps: Sequence[Step], with_content: bool = True) -> str:
     """The steps as a person reads them."""
     lines = []
@@ -107,14 +116,11 @@ def describe(steps: Sequence[Step], with_content: bool = True) -> str:
         else:
             lines.append(f"write   {step.path}")
             if with_content:
-                lines += [f"    {line}" for line in step.content.decode(_encoding(step.content)).splitlines()]
+                encoding = "utf-16" if step.content.startswith(b"\xff\xfe") else "utf-8"
+                lines += [f"    {line}" for line in step.content.decode(encoding).splitlines()]
     return "\n".join(lines)
 
 
 def shown(argv: Sequence[str], on_windows: bool = sys.platform == "win32") -> str:
     """A command as it is typed into the platform's shell."""
     return subprocess.list2cmdline(argv) if on_windows else shlex.join(argv)
-
-
-def _encoding(content: bytes) -> str:
-    return "utf-16" if content.startswith(b"\xff\xfe") else "utf-8"

@@ -1,8 +1,8 @@
 """The proxy a person's environment already names: what it means for us to sit in front of it.
 
-Pure: variables in, values out. A client that goes through us no longer sees the person's own proxy, so we go
-through it in its place (mitmproxy's upstream mode), and keep to their NO_PROXY where they had one.
-https://curl.se/docs/manpage.html#ENVIRONMENT has the usual meaning of the variables.
+Variables in, values out. A client behind us no longer sees the person's own proxy, so we go through it
+instead (mitmproxy's upstream mode), and keep to their NO_PROXY. https://curl.se/docs/manpage.html#ENVIRONMENT
+has the usual meaning of the variables.
 """
 
 from collections.abc import Iterable, Mapping

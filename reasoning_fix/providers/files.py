@@ -15,24 +15,8 @@ from typing import Any, get_args
 import msgspec
 
 from reasoning_fix import ReasoningFixError
-from reasoning_fix.providers.rows import (
-    Dialect,
-    Endpoint,
-    File,
-    Means,
-    NullContent,
-    OffSwitch,
-    PlaceholderWords,
-    ProviderRow,
-    ReasoningField,
-    Refusal,
-    Required,
-    Rule,
-    RuleRow,
-    Summary,
-    Thinks,
-    Writes,
-)
+from reasoning_fix.providers import rows
+from reasoning_fix.providers.rows import Dialect, File, ProviderRow, Rule, RuleRow
 
 # The way to a value in a table file: keys and positions, outermost first.
 type Where = tuple[str | int, ...]
@@ -58,24 +42,24 @@ _HOST = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f]*:
 _HEADER = re.compile(r"\s*(\[\[?)\s*([\w.\"' -]+?)\s*\]\]?\s*(?:#.*)?")
 _ROWS: dict[tuple[str, ...], type[msgspec.Struct]] = {
     (): File,
-    ("off",): OffSwitch,
-    ("words",): PlaceholderWords,
-    ("refusal",): Refusal,
+    ("off",): rows.OffSwitch,
+    ("words",): rows.PlaceholderWords,
+    ("refusal",): rows.Refusal,
     ("family",): Rule,
     ("provider",): ProviderRow,
-    ("provider", "endpoint"): Endpoint,
+    ("provider", "endpoint"): rows.Endpoint,
     ("provider", "rule"): RuleRow,
 }
 _WORDS: dict[str, tuple[str, ...]] = {
-    "required": get_args(Required.__value__),
-    "thinks": get_args(Thinks.__value__),
+    "required": get_args(rows.Required.__value__),
+    "thinks": get_args(rows.Thinks.__value__),
     "dialect": get_args(Dialect.__value__),
     "dialects": get_args(Dialect.__value__),
-    "means": get_args(Means.__value__),
-    "reads": get_args(ReasoningField.__value__),
-    "writes": get_args(Writes.__value__),
-    "null_content": get_args(NullContent.__value__),
-    "summary": get_args(Summary.__value__),
+    "means": get_args(rows.Means.__value__),
+    "reads": get_args(rows.ReasoningField.__value__),
+    "writes": get_args(rows.Writes.__value__),
+    "null_content": get_args(rows.NullContent.__value__),
+    "summary": get_args(rows.Summary.__value__),
 }
 
 
@@ -135,15 +119,15 @@ def _filled_in(file: _File, document: dict[str, Any], families: Sequence[Rule]) 
     for row, written in zip(file.provider, document.get("provider", ()), strict=True):
         found.append([])
         for rule, stated in zip(row.rules, written.get("rule", ()), strict=True):
-            rows = _named(rule.family, file.family) or _named(rule.family, families)
-            stands_for = _from_rows(rule, stated, rows if rule.family else [Rule()])
+            family = _named(rule.family, file.family) or _named(rule.family, families)
+            stands_for = _from_rows(rule, stated, family if rule.family else [Rule()])
             found[-1].append(
                 [msgspec.structs.replace(one, source=one.source or row.source) for one in stands_for]
             )
     return found
 
 
-def _from_rows(rule: RuleRow, stated: Collection[str], rows: Sequence[Rule]) -> list[Rule]:
+def _from_rows(rule: RuleRow, stated: Collection[str], family: Sequence[Rule]) -> list[Rule]:
     """The rows for the rule's wires, with what the rule states (its keys in the file) in place of theirs."""
     differs = {key: getattr(rule, key) for key in stated if key != "family"}
     if rule.forbidden or rule.thinks == "no":
@@ -151,7 +135,7 @@ def _from_rows(rule: RuleRow, stated: Collection[str], rows: Sequence[Rule]) -> 
         differs = {"required": "never", "placeholder": None, "known_empty": None} | differs
     return [
         msgspec.structs.replace(row, **differs | {"dialects": dialects})
-        for row in rows
+        for row in family
         if (dialects := _in_both(row.dialects, rule.dialects)) is not None
     ]
 

@@ -1,9 +1,9 @@
 """What refusals and answers taught: facts about a host and a model or a family that the table does not have.
 
-A lesson is kept once its repair was answered, and applies from the next request on. Lessons are in a small
-file beside the store (without a path, in memory only), and every process that uses the file reads it again
-when it changes. They contain no text from a conversation and no credential. They expire, since providers
-change their minds. Lessons that only a newer version understands stay in the file as they are.
+A lesson is kept once its repair is answered, and applies from the next request on. Lessons are in a small
+file beside the store (without a path, in memory only), which every process reads again when it changes. They
+hold no text of a conversation and no credential, and expire, since providers change their minds. Lessons that
+only a newer version understands stay in the file.
 """
 
 import logging

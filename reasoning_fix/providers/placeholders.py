@@ -1,10 +1,10 @@
 """Tells whether a text only stands in for reasoning. No list of such texts is ever complete.
 
-A tool that lost some reasoning puts a text in its place, and each tool has its own: `[reasoning
-unavailable]`, `(prior reasoning not preserved)`, `(thinking)`, `…`. All of them are short, and say only that
-there is, or was, a thought. So a text is a placeholder if it has no letter or digit; or if it is in brackets
-and made only of such words; or if it is one of a few phrases made of them. Short real reasoning has a word of
-its own ("Thinking about the file", "No reasoning needed"), so a single other word decides.
+Each tool that loses reasoning puts its own text in its place: `[reasoning unavailable]`, `(prior reasoning
+not preserved)`, `(thinking)`, `…`. All are short, and say only that there is, or was, a thought. So a text is
+a placeholder if it has no letter or digit, if it is in brackets and made only of such words, or if it is one
+of a few phrases made of them. Real reasoning, however short, has a word of its own ("Thinking about the
+file").
 
 The words are data (`words` in providers.toml). This file knows nothing of requests and providers.
 """
@@ -93,6 +93,4 @@ class _Known:
         self.joined = re.compile(f"(?:{self.one.pattern})+") if foreign else None
 
 
-@lru_cache(maxsize=16)
-def _known(words: PlaceholderWords) -> _Known:
-    return _Known(words)
+_known = lru_cache(maxsize=16)(_Known)

@@ -2,9 +2,9 @@
 
 A refusal may also come with status 200, as the document or as the first event of a stream.
 
-Providers wrap their refusals: in an envelope, in a body that begins with `data:`, in a string that is itself
-JSON (OpenRouter's `metadata.raw`), with or without back-quotes, under any content type. So every text in the
-body counts. This file knows nothing of flows and mitmproxy.
+Providers wrap refusals in an envelope, in a body that begins with `data:`, in a string that is itself JSON
+(OpenRouter's `metadata.raw`), under any content type. So every text in the body counts. This file knows
+nothing of flows and mitmproxy.
 """
 
 import re

@@ -32,7 +32,7 @@ LONGEST_MODEL_NAME = 200
 # In a placeholder this stands for a few hexadecimal digits that differ from turn to turn.
 TURN = "{turn}"
 _LONGEST_TURN = 64
-_DIGITS = re.compile(rf"[0-9a-f]{{1,{_LONGEST_TURN}}}")
+_DIGITS = rf"[0-9a-f]{{1,{_LONGEST_TURN}}}"
 NEUTRAL = Rule(name="unknown")
 
 
@@ -153,22 +153,15 @@ class Table(msgspec.Struct, frozen=True, eq=False):
 def _is_of_words(table: Table, text: str) -> bool:
     return (
         text.casefold() in table.placeholders
-        or _is_stand_in(table.stand_in, text)
+        or _stand_in(table.stand_in).fullmatch(text) is not None
         or (len(text) <= LONGEST and says_nothing(text, table.words))
     )
 
 
-def _is_stand_in(pattern: str, text: str) -> bool:
-    before, turn, after = pattern.partition(TURN)
-    if not text.startswith(before):
-        return False
-    if not turn:
-        return bool(pattern) and text == pattern
-    inside = text.removeprefix(before).removesuffix(after)
-    return (
-        before + inside + after == text
-        and re.fullmatch(rf"[0-9a-f]{{1,{_LONGEST_TURN}}}", inside) is not None
-    )
+@lru_cache(maxsize=16)
+def _stand_in(pattern: str) -> re.Pattern[str]:
+    before, turn, after = map(re.escape, pattern.partition(TURN))
+    return re.compile(f"{before}{_DIGITS if turn else ''}{after}")
 
 
 def read_files(user_file: Path | None) -> list[File]:

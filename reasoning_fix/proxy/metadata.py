@@ -1,7 +1,7 @@
 """What a flow says of itself: the notes in its metadata, which are saved with it.
 
-Plain values only, so that any mitmproxy can read a saved flow. A note is never trusted: a flow file may come
-from anywhere, and what does not read as a note counts as none.
+Plain values only, so that any mitmproxy can read a saved flow. A flow file may come from anywhere: what does
+not read as a note is ignored.
 """
 
 from collections.abc import Mapping
@@ -26,11 +26,10 @@ type _Member = tuple[str, bytes | None]
 class Notes(msgspec.Struct):
     """What was done to a flow, by which preferences and lessons, and when its request came and was answered.
 
-    Times are in milliseconds since the epoch, 0 where not known; `before_turns`, `before_settings` and
-    `before_cuts` are what was changed, as it came; `turns` and their statuses as in a report; `changed` are
-    parameters. `remarks` are a report's.
-    `refused` is what its refusal meant, and `tried` how many of the lessons, the last ones, its repair tried.
-    `as_sent`: the request of this flow is the client's own again. `only_demanded` stands in older notes.
+    Times are in milliseconds since the epoch, 0 if not known. `before_turns`, `before_settings` and
+    `before_cuts` are what was changed, as it came; `turns` and `remarks` are a report's; `changed` are
+    parameters. `refused` is what its refusal meant, and `tried` how many of the last lessons its repair
+    tried. With `as_sent` the request is the client's own again. `only_demanded` stands in older notes.
     """
 
     dialect: str = ""

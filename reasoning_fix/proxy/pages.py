@@ -1,7 +1,7 @@
 """The proxy's own pages at http://reasoning.fix/: how it is, and its CA to download.
 
-They are answered here and nowhere else: no connection to that name ever leaves the machine. They only tell,
-never change anything, and a page of another origin can neither read nor frame nor run them.
+They are answered here: no connection to that name leaves the machine. They change nothing, and a page of
+another origin can neither read nor frame nor run them.
 """
 
 import asyncio
@@ -73,7 +73,7 @@ class Pages:
         self._authority: x509.Certificate | None = None
 
     def running(self) -> None:
-        """The CA that this process signs with, also when the file has another by the time it is asked for."""
+        """Keep the CA that this process signs with: its file may hold another one later."""
         self._authority = _authority()
 
     def requestheaders(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
@@ -98,7 +98,7 @@ class Pages:
         flow.response.reason = f"Use http://{HOST}/ without TLS"
 
     def server_connect(self, data: ServerConnectionHookData) -> None:
-        """Whatever the mode: nobody out there is to be asked for this name."""
+        """In every mode: no other machine is asked for this name."""
         if data.server.address and _is_own(data.server.address[0]):
             data.server.error = f"{HOST} is a page of this proxy, reached over plain HTTP"
 
@@ -156,7 +156,7 @@ class Pages:
 
 
 def _authority() -> x509.Certificate | None:
-    """The CA's certificate and nothing else, whatever the file holds; None if there is none."""
+    """Only the CA's certificate, whatever else the file holds; None if there is none."""
     path = Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())

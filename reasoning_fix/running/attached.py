@@ -1,9 +1,9 @@
 """A proxy that belongs to one program: it says when it is ready, and ends when the program does.
 
-`exec` starts it, reads the ready line, and then becomes the program itself: the program's process id is known
-beforehand, and nothing stands between the program and its terminal, its signals and its exit code. So it is
-the proxy that watches, from outside: on Linux by pidfd, on macOS and BSD by kqueue, on Windows (where `exec`
-stays, as no process can become another) by the end of its standard input.
+`exec` starts it, reads the ready line, and becomes the program: nothing stands between the program and its
+terminal, its signals and its exit code. So the proxy watches from outside: on Linux by pidfd, on macOS and
+BSD by kqueue, on Windows (where `exec` stays, as a process cannot become another) by the end of its standard
+input.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """What a person gave: the words of the command line and the config.yaml of the confdir, read beforehand.
 
-mitmproxy reads both itself; this looks ahead at the few options that decide what is made before it starts
-(the CA, the modes, the bundle). It imports no mitmproxy, so that `env` and `exec` start fast. A config.yaml
-that cannot be read counts as empty here: mitmproxy then says what is wrong with it.
+mitmproxy reads both itself; this looks ahead at the options that decide what is made before it starts (the
+CA, the modes, the bundle). mitmproxy is not imported, so that `env` and `exec` start fast. A config.yaml that
+cannot be read counts as empty here; mitmproxy says what is wrong with it.
 """
 
 import argparse

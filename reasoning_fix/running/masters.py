@@ -1,8 +1,8 @@
 """mitmdump and mitmweb with the addon built in: our defaults below whatever the person sets.
 
-Strategy: mitmproxy's own start (`mitmproxy.tools.main.run`) with a master of ours, so that every flag and
-option of theirs works, and ours are known before they are parsed. What we set are defaults: config.yaml,
-flags and --set come over them.
+Strategy: mitmproxy's own start (`mitmproxy.tools.main.run`) with our master, so that all its flags and
+options work, and ours are known before they are parsed. What we set are defaults, below config.yaml, flags
+and --set.
 """
 
 import argparse

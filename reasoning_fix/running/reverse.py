@@ -1,9 +1,8 @@
 """Reverse mode: a port on this machine for one provider, for a client that only takes a base URL.
 
-Plain HTTP on loopback, so no certificate is needed. Behind a tunnel such a port is open to everybody, and
-mitmproxy's `proxyauth` is of no use there: in reverse mode it wants the Authorization header, and that
-carries the API key. A secret at the head of the path is what every client can send: it is part of the base
-URL.
+Plain HTTP on loopback needs no certificate. Behind a tunnel such a port is open to everybody, and mitmproxy's
+`proxyauth` does not help: in reverse mode it reads the Authorization header, which carries the API key. Every
+client can send a secret at the head of the path, as part of the base URL.
 """
 
 import hmac

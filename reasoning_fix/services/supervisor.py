@@ -2,9 +2,9 @@
 
     python -m reasoning_fix.services.supervisor LOG PROGRAM ARGUMENTS...
 
-Starts the program again when it ends, and ends it when its event loop has said nothing for too long (the
-same protocol as systemd's watchdog, where there are Unix sockets). Its output goes to LOG, which never
-exceeds 5 MB and has one predecessor; `-` leaves it as it is.
+Starts the program again when it ends, and ends it when its event loop is silent for too long (by the protocol
+of systemd's watchdog, on systems with Unix sockets). Its output goes to LOG, up to 5 MB and one older file;
+`-` leaves it as it is.
 """
 
 import contextlib
@@ -29,14 +29,14 @@ from reasoning_fix.services import WATCHDOG_SECONDS
 _LOG_BYTES = 5 * 1024 * 1024
 _FIRST_DELAY = 1.0
 _LONGEST_DELAY = 30.0
-# A program that lived so long did start: the next delay is the first one again.
+# A program that lives this long has started: the next delay is the first one again.
 _LIVED_SECONDS = 20.0
 _STOPPING_SECONDS = 15.0
 _LOOK_SECONDS = 0.5
 
 
 class Log:
-    """A file that is begun anew when it is full; the full one is kept as NAME.1."""
+    """A file that starts over when it is full; the full one is kept as NAME.1."""
 
     def __init__(self, path: Path, limit: int = _LOG_BYTES) -> None:
         self._path = path
@@ -55,14 +55,14 @@ class Log:
             self._file.flush()
 
     def copy(self, source: IO[bytes]) -> None:
-        """Everything until the end of `source`; a full disk must not stop the program that writes."""
+        """Copy until `source` ends; a full disk must not stop the program that writes."""
         for line in iter(lambda: source.readline(65536), b""):
             with contextlib.suppress(OSError):
                 self.write(line)
 
 
 class Supervisor:
-    """Runs the command again and again until `stop`. `silence` is how long its event loop may say nothing."""
+    """Runs the command again and again until `stop`; its event loop may be silent for `silence` seconds."""
 
     def __init__(self, log: Log | None, command: Sequence[str], silence: float = WATCHDOG_SECONDS) -> None:
         self._log = log
@@ -71,7 +71,7 @@ class Supervisor:
         self._stopping = False
 
     def stop(self, *_: int | FrameType | None) -> None:
-        """A signal handler: it may come anywhere, so it only says so."""
+        """A signal handler, which may interrupt anything: it only sets a flag."""
         self._stopping = True
 
     def run(self) -> None:
@@ -93,10 +93,7 @@ class Supervisor:
                 delay = min(delay * 2, _LONGEST_DELAY)
 
     def _watch(self, child: subprocess.Popen[bytes], beats: socket.socket | None) -> str:
-        """Wait for the end of the program, or end it when it hangs; says which.
-
-        One that has never said that it lives is not expected to.
-        """
+        """Wait for its end, or end it if it hangs after a first sign of life; returns what happened."""
         deadline: float | None = None
         while child.poll() is None and not self._stopping:
             if beats is None:
@@ -147,7 +144,7 @@ def _start(
 
 @contextlib.contextmanager
 def _listener() -> Iterator[socket.socket | None]:
-    """Where the program says that it lives; None if there are no Unix sockets."""
+    """Where the program reports that it is alive; None if there are no Unix sockets."""
     if not hasattr(socket, "AF_UNIX"):
         yield None
         return
@@ -172,7 +169,7 @@ def _say(log: Log | None, text: str) -> None:
 
 
 def _die_together() -> None:
-    """Windows: the program ends when we are ended, however suddenly: a job object that kills at its close.
+    """Windows: the program ends when we do, however suddenly, by a job object that kills when it closes.
 
     https://learn.microsoft.com/windows/win32/api/winnt/ns-winnt-jobobject_extended_limit_information
     """

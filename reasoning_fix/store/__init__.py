@@ -10,7 +10,7 @@ import msgspec
 
 from reasoning_fix import ReasoningFixError
 
-# At most so many candidates are looked at for one request, the newest first.
+# One request looks at up to so many candidates, the newest first.
 RELATED_LIMIT = 2000
 
 
@@ -65,11 +65,11 @@ class Store(Protocol):
     def forget(self, before: int | None = None) -> int:
         """Erase the turns recorded before this time (milliseconds since the epoch; None: all of them).
 
-        Returns how many. Raises sqlite3.Error where a file cannot be had.
+        Returns how many. Raises sqlite3.Error if a file cannot be used.
         """
 
     def version(self) -> object:
-        """Another value whenever records came or went by anything else than `put` on this very object."""
+        """A new value whenever records come or go other than by `put` on this object."""
 
     def close(self) -> None:
         """Release what is held; a closed store is not used again."""

@@ -1,4 +1,4 @@
-"""The files of a SQLite database: private to their owner, and set aside where they are damaged."""
+"""The files of a SQLite database: private to their owner, and set aside if they are damaged."""
 
 import contextlib
 import errno
@@ -36,7 +36,7 @@ def make_private(path: Path) -> None:
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether the file itself is at fault, and not who else uses it."""
+    """Whether the file itself is at fault, rather than another process."""
     if isinstance(error, UnicodeDecodeError):
         return True
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF

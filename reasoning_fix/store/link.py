@@ -1,8 +1,8 @@
 """A store's own connection to its file, and what becomes of it when the file cannot be used.
 
-The file is not ours alone: every use makes sure that it is still the file at the path, and of a format that
-this program knows. Who uses the connection holds the lock. This room says in the log what is wrong, each
-thing once; it knows nothing of records, and nobody waits here for more than one lock of another process.
+Other processes share the file: every use makes sure that it is still the file at the path, in a format that
+this program knows. Users of the connection hold the lock. Faults are logged here, each once; nothing here
+knows records, or waits for more than one lock of another process.
 """
 
 import logging
@@ -29,7 +29,7 @@ class Gone(sqlite3.OperationalError):
 class Link:
     """Made with the file, and connected where that can be. Raises NewerFormat, OSError.
 
-    `wake` is set when the maintenance thread should look at the file. Once `stopped`, there is none.
+    `wake` is set when the maintenance thread should look at the file. Once `stopped`, that thread is gone.
     """
 
     def __init__(self, path: Path) -> None:
@@ -134,7 +134,7 @@ class Link:
             logger.info("The store %s can be used again: it has all that waited.", self.path)
 
     def cannot(self, error: Exception, waited: bool = False) -> None:
-        """The file could not be used for once: say why and what to do, and do not wait for it again.
+        """The file could not be used: say why and what to do, and do not wait for it again.
 
         Proxies that share a file lock it for moments: that is worth a line only after one has waited for it.
         """

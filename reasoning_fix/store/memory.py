@@ -1,13 +1,18 @@
-"""A store in memory: for tests, and the last resort where no file can be written."""
+"""A store in memory: for tests, for what waits until a file can be written, and where none can be."""
 
+import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 
 from reasoning_fix.store import RELATED_LIMIT, Record
 
 
 class MemoryStore:
-    """Keeps the newest records within `max_bytes` of sealed content (plus about 400 bytes each)."""
+    """Keeps the newest records within `max_bytes` of sealed content (plus about 400 bytes each).
+
+    Threads may share it. Reads are nearly free where it is empty.
+    """
 
     def __init__(self, max_bytes: int = 64 * 1024 * 1024) -> None:
         self._max_bytes = max_bytes
@@ -17,21 +22,23 @@ class MemoryStore:
         self._puts = 0
         self._lost = 0
         self._index: dict[tuple[bytes, str, bytes], set[bytes]] = defaultdict(set)
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._records)
 
     def put(self, scope: bytes, records: Sequence[Record]) -> None:
-        for record in records:
-            self._drop(scope, record.key)
-            self._puts += 1
-            self._records[scope, record.key] = self._puts, record
-            self._size += _size(record)
-            for entry in _entries(scope, record):
-                self._index[entry].add(record.key)
-        while self._size > self._max_bytes and self._records:
-            self._lost += 1
-            self._drop(*next(iter(self._records)))
+        with self._lock:
+            for record in records:
+                self._drop(scope, record.key)
+                self._puts += 1
+                self._records[scope, record.key] = self._puts, record
+                self._size += _size(record)
+                for entry in _entries(scope, record):
+                    self._index[entry].add(record.key)
+            while self._size > self._max_bytes and self._records:
+                self._lost += 1
+                self._drop(*next(iter(self._records)))
 
     def at(self, scope: bytes, places: Collection[bytes]) -> list[Record]:
         return self._found(scope, (("place", place) for place in places))
@@ -39,47 +46,54 @@ class MemoryStore:
     def related(
         self, scope: bytes, *, contexts: Collection[bytes], turns: Collection[bytes], ids: Collection[bytes]
     ) -> list[Record]:
-        keys = [("context", c) for c in contexts] + [("turn", t) for t in turns] + [("id", i) for i in ids]
+        by = (("context", contexts), ("turn", turns), ("id", ids))
+        keys = chain.from_iterable(((kind, key) for key in keys) for kind, keys in by)
         return self._found(scope, keys)[-RELATED_LIMIT:]
 
     def by_key(self, scope: bytes, keys: Collection[bytes]) -> list[Record]:
-        return self._sorted(scope, {key for key in keys if (scope, key) in self._records})
+        return self._found(scope, (("key", key) for key in keys))
 
     def take(self) -> list[tuple[bytes, Record]]:
-        """All records with their scopes, oldest first; they stay until `drop`."""
-        return [(scope, record) for (scope, _), (_, record) in self._records.items()]
+        """All records with their scopes, oldest first; they stay until they are dropped."""
+        with self._lock:
+            return [(scope, record) for (scope, _), (_, record) in self._records.items()]
 
     def drop(self, scope: bytes, key: bytes) -> None:
-        self._lost += 1
-        self._drop(scope, key)
+        with self._lock:
+            self._lost += 1
+            self._drop(scope, key)
 
     def drop_unchanged(self, scope: bytes, record: Record) -> None:
         """Drop this record, but not one that has replaced it since."""
-        if self._records.get((scope, record.key), (0, None))[1] is record:
-            self._drop(scope, record.key)
+        with self._lock:
+            if self._records.get((scope, record.key), (0, None))[1] is record:
+                self._drop(scope, record.key)
 
     def forget(self, before: int | None = None) -> int:
-        gone = [place for place, (_, record) in self._records.items() if _is_before(record, before)]
-        for place in gone:
-            self._drop(*place)
-        self._lost += bool(gone)
+        with self._lock:
+            records = self._records.items()
+            gone = [place for place, (_, record) in records if before is None or record.created < before]
+            for place in gone:
+                self._drop(*place)
+            self._lost += bool(gone)
         return len(gone)
 
     def version(self) -> object:
         return self._lost
 
     def close(self) -> None:
-        self._lost += 1
-        self._records.clear()
-        self._index.clear()
-        self._size = 0
+        with self._lock:
+            self._lost += 1
+            self._records.clear()
+            self._index.clear()
+            self._size = 0
 
     def _found(self, scope: bytes, keys: Iterable[tuple[str, bytes]]) -> list[Record]:
-        found = {key for kind, value in keys for key in self._index.get((scope, kind, value), ())}
-        return self._sorted(scope, found)
-
-    def _sorted(self, scope: bytes, keys: Iterable[bytes]) -> list[Record]:
-        found = [self._records[scope, key] for key in keys]
+        if not self._records:
+            return []
+        with self._lock:
+            entries = (self._index.get((scope, kind, value), ()) for kind, value in keys)
+            found = [self._records[scope, key] for key in set(chain.from_iterable(entries))]
         return [record for _, record in sorted(found, key=lambda put: (put[1].created, put[0]))]
 
     def _drop(self, scope: bytes, key: bytes) -> None:
@@ -94,17 +108,8 @@ class MemoryStore:
 
 
 def _entries(scope: bytes, record: Record) -> set[tuple[bytes, str, bytes]]:
-    ids = {(scope, "id", call_id) for call_id, _ in record.calls if call_id}
-    places = {
-        (scope, "place", record.place),
-        (scope, "context", record.context),
-        (scope, "turn", record.turn),
-    }
-    return places | ids
-
-
-def _is_before(record: Record, before: int | None) -> bool:
-    return before is None or record.created < before
+    own = {(scope, kind, getattr(record, kind)) for kind in ("key", "place", "context", "turn")}
+    return own | {(scope, "id", call_id) for call_id, _ in record.calls if call_id}
 
 
 def _size(record: Record) -> int:

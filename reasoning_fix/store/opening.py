@@ -1,8 +1,7 @@
 """The format of a SQLite store, and connections to it.
 
-A file without tables gets them when it is opened; one that a newer version of this program has written is
-refused, whenever that is noticed. This room knows paths and connections; it knows nothing of records, of
-threads, or of who may wait for how long.
+An empty file gets its tables when it is opened; a file that a newer version wrote is refused as soon as that
+is noticed. This file knows paths and connections; it knows nothing of records, threads and waiting.
 """
 
 import contextlib
@@ -14,9 +13,8 @@ from pathlib import Path
 from reasoning_fix.store import StoreError
 from reasoning_fix.store.files import FAULTS, is_busy, readable
 
-# How long a proxy may wait for another process's lock (seconds).
+# How long a proxy may wait for another process's lock, and how long a person may.
 BUSY_MS = 20
-# How long a person may wait for it (seconds).
 PATIENT_MS = 5000
 _OPENING_SECONDS = 0.5
 _VERSION = 1
@@ -41,7 +39,7 @@ CREATE INDEX call_ids_row ON call_ids (row);
 
 
 class NewerFormat(StoreError, sqlite3.DatabaseError):
-    """A newer version of this program has made the file, or changed it while we used it."""
+    """A newer version of this program made the file, or changed it while it was in use."""
 
 
 def identity(path: Path) -> tuple[int, int] | None:

@@ -1,12 +1,13 @@
 """What a store file holds, how long turns are kept in it, and how they are erased.
 
-All of it also while proxies use the file: in small steps, for a proxy waits 20 ms for the lock and no longer.
-This room knows connections, and paths to open its own; it knows nothing of records' contents or of threads.
+It works while proxies use the file, in small steps: a proxy waits up to 20 ms for the lock. This file knows
+connections and paths; it knows nothing of records' contents or of threads.
 """
 
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -48,9 +49,7 @@ class Retention(msgspec.Struct, frozen=True):
         return erased
 
     def erase_oldest(self, connection: sqlite3.Connection) -> int:
-        """No more than the excess takes: 200 large turns can be all there is. Measured under the lock, for
-        several proxies may be at it.
-        """
+        """Erase the excess only: 200 large turns can be all there is. It is measured under the lock."""
         with opening.transaction(connection):
             excess = _used(connection) - self._bytes
             rows: list[tuple[int]] = []
@@ -79,28 +78,24 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 def measure(path: Path) -> Measured:
-    """What the store at `path` holds, whoever uses it. Raises StoreError, sqlite3.Error."""
+    """What the store at `path` holds, also while it is in use. Raises StoreError, sqlite3.Error."""
     size = sum(_size(path.with_name(path.name + ending)) for ending in ENDINGS)
     if not path.exists():
         return Measured(0, 0, size)
-    connection = opening.connect(path, opening.PATIENT_MS)
-    try:
+    with closing(opening.connect(path, opening.PATIENT_MS)) as connection:
         turns, oldest = connection.execute("SELECT count(*), min(created) FROM turns").fetchone()
-        return Measured(turns, oldest or 0, size)
-    finally:
-        connection.close()
+    return Measured(turns, oldest or 0, size)
 
 
 def erase(path: Path, before: int | None = None) -> int:
     """Erase the turns recorded before this time (None: all), also while proxies use the store.
 
-    Erased pages are overwritten, and the log beside the file is emptied where no proxy is reading just then
-    (else at its next checkpoint). Raises StoreError, sqlite3.Error.
+    Erased pages are overwritten; the log beside the file is emptied as soon as no proxy reads it. Raises
+    StoreError, sqlite3.Error.
     """
     if not path.exists():
         return 0
-    connection = opening.connect(path, opening.PATIENT_MS)
-    try:
+    with closing(opening.connect(path, opening.PATIENT_MS)) as connection:
         which, values = ("TRUE", ()) if before is None else ("created < ?", (before,))
         erased = 0
         while count := _erase_some(connection, which, values):
@@ -113,8 +108,6 @@ def erase(path: Path, before: int | None = None) -> int:
                 break
             time.sleep(opening.BUSY_MS / 1000)
         return erased
-    finally:
-        connection.close()
 
 
 def _erase_some(connection: sqlite3.Connection, which: str, values: tuple[int, ...]) -> int:

@@ -1,7 +1,7 @@
 """Records as rows: how they are written, found by their keys, and read again.
 
-A damaged file may answer anything: what is not a record, or not one that was asked for, is left out here.
-This room knows open connections; it knows nothing of paths, of threads, or of what to do about a fault.
+A damaged file may answer anything: what is not a record that was asked for is left out here. This file knows
+open connections; it knows nothing of paths, threads, or what to do about a fault.
 """
 
 import sqlite3
@@ -82,7 +82,7 @@ def merged(read: list[Found], waiting: list[Record]) -> list[Record]:
 
 
 def _row(record: Record) -> tuple[Any, ...]:
-    # Either fingerprint may be empty: the id's length goes first, with a mark where there is no call's.
+    # Either fingerprint may be empty: the id's length goes first, with a mark if there is no call's.
     calls = b"".join(
         bytes((len(call_id) | (0 if call else _NO_CALL),)) + call_id + call for call_id, call in record.calls
     )

@@ -86,16 +86,14 @@ class Installation:
         name = hashlib.sha256(self._secret + lasting(credential)).digest()
         scope = self._scopes.get(name)
         if scope is None:
-            scope = self._scopes[name] = self._derive(lasting(credential))
+            hkdf = HKDF(SHA256(), 80, salt=self._secret, info=b"reasoning-fix scope 1")
+            material = hkdf.derive(lasting(credential))
+            scope = self._scopes[name] = Scope(material[:16], material[16:48], material[48:])
             if len(self._scopes) > _SCOPES_KEPT:
                 self._scopes.popitem(last=False)
         else:
             self._scopes.move_to_end(name)
         return scope
-
-    def _derive(self, credential: bytes) -> Scope:
-        material = HKDF(SHA256(), 80, salt=self._secret, info=b"reasoning-fix scope 1").derive(credential)
-        return Scope(material[:16], material[16:48], material[48:])
 
 
 def load_secret(directory: Path) -> bytes:
@@ -136,7 +134,8 @@ def lasting(credential: str) -> bytes:
     """
     if jwt := _JWT.fullmatch(credential):
         try:
-            header, claims = (msgspec.json.decode(_base64url(part)) for part in jwt.groups())
+            decoded = (base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in jwt.groups())
+            header, claims = map(msgspec.json.decode, decoded)
         except (msgspec.MsgspecError, ValueError):
             header = claims = None
         if isinstance(header, dict) and isinstance(claims, dict):
@@ -144,7 +143,3 @@ def lasting(credential: str) -> bytes:
             if isinstance(subject, str) and subject and isinstance(issuer, str | None):
                 return b"jwt" + msgspec.msgpack.encode([issuer, subject])
     return b"key" + credential.encode("utf-8", "surrogatepass")
-
-
-def _base64url(part: str) -> bytes:
-    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))

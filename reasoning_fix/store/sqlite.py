@@ -1,10 +1,10 @@
 """The default store: one SQLite file (WAL), shared by any number of proxies.
 
-A put is one transaction on the caller's thread (about 100 microseconds, no sync to disk: it survives the end
-of the process, however sudden). Everything slow (checkpoints, erasing old turns) happens on a thread of its
-own with its own connection (`upkeep`). While the file cannot be written (another process holds the lock, the
-disk is full, the file is gone), records wait in memory (`waiting`), where reads see them, and are delivered
-when it can be again. What a fault means for the connection is the affair of `link`.
+A put is one transaction on the caller's thread (about 100 microseconds, without a sync to disk: it survives
+the end of the process, however sudden). What is slow (checkpoints, erasing old turns) happens on a thread
+with a connection of its own (`upkeep`). While the file cannot be written (locked, full disk, gone), records
+wait in memory, where reads see them, and are delivered later. `link` decides what a fault means for the
+connection.
 """
 
 import logging
@@ -19,7 +19,6 @@ from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.opening import transaction
 from reasoning_fix.store.retention import Retention
 from reasoning_fix.store.upkeep import Upkeep
-from reasoning_fix.store.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -50,13 +49,16 @@ class SqliteStore:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._path = path
-        self._waiting = Waiting()
+        self._waiting = MemoryStore()
         self._retention = Retention(keep_days, keep_megabytes, clock)
         self._link = Link(path)
         self._upkeep = Upkeep(self._link, self._waiting, self._retention)
 
     def put(self, scope: bytes, records: Sequence[Record]) -> None:
-        self._waiting.supersede(scope, records)
+        if len(self._waiting):
+            # What has the same keys would be delivered over these.
+            for record in records:
+                self._waiting.drop(scope, record.key)
         try:
             with self._link.lock:
                 connection = self._link.catch_up()
@@ -68,7 +70,7 @@ class SqliteStore:
                     # What could not be delivered can be now.
                     self._link.wake.set()
                 if self._link.stopped:
-                    # A stream that outlived the script or its options: nobody else has its turn.
+                    # A stream that outlives the script or its options: only it has this turn.
                     self._link.disconnect()
         except rows.UNFIT as error:
             self._link.warn_once("The store %s cannot hold a turn (%s); it is not kept.", error)
@@ -79,25 +81,25 @@ class SqliteStore:
                 )
                 return
             self._link.cannot(error)
-            if self._waiting.put(scope, records):
+            is_first = not len(self._waiting)
+            self._waiting.put(scope, records)
+            if is_first:
                 self._link.wake.set()
 
     def at(self, scope: bytes, places: Collection[bytes]) -> list[Record]:
-        waiting = self._waiting.ask(lambda store: store.at(scope, places))
+        waiting = self._waiting.at(scope, places)
         return rows.merged(self._read("place", scope, places), waiting)
 
     def related(
         self, scope: bytes, *, contexts: Collection[bytes], turns: Collection[bytes], ids: Collection[bytes]
     ) -> list[Record]:
-        waiting = self._waiting.ask(
-            lambda store: store.related(scope, contexts=contexts, turns=turns, ids=ids)
-        )
+        waiting = self._waiting.related(scope, contexts=contexts, turns=turns, ids=ids)
         read = self._read("context", scope, contexts) + self._read("turn", scope, turns)
         read += self._read("id", scope, ids)
         return rows.merged(read, waiting)[-RELATED_LIMIT:]
 
     def by_key(self, scope: bytes, keys: Collection[bytes]) -> list[Record]:
-        waiting = self._waiting.ask(lambda store: store.by_key(scope, keys))
+        waiting = self._waiting.by_key(scope, keys)
         return rows.merged(self._read("key", scope, keys), waiting)
 
     def forget(self, before: int | None = None) -> int:
@@ -117,7 +119,7 @@ class SqliteStore:
         return self._link.is_sound()
 
     def close(self) -> None:
-        """What still waits in memory is delivered if the file can be had within two seconds."""
+        """What still waits in memory is delivered if the file can be used within two seconds."""
         self._upkeep.stop()
         with self._link.lock:
             self._link.disconnect()
@@ -131,11 +133,6 @@ class SqliteStore:
         except FAULTS as error:
             self._link.cannot(error)
             return 0
-
-    def prune(self) -> int:
-        """Erase now what is to go, as maintenance does by itself; the number erased."""
-        with self._link.lock:
-            return self._retention.prune(self._link.catch_up())
 
     def _read(self, kind: rows.Kind, scope: bytes, keys: Collection[bytes]) -> list[rows.Found]:
         try:

@@ -1,9 +1,8 @@
 """The maintenance thread of a store: whatever is slow, on a connection of its own.
 
-It makes the file where there is none or a damaged one, delivers what waits in memory, prunes, and carries the
-write-ahead log over into the file. It comes once a minute, while something waits every few seconds, when the
-log has grown by some 8 MB, and whenever the link's `wake` is set. Nothing here raises; nothing here knows
-what a record holds.
+It makes the file if it is missing or damaged, delivers what waits in memory, prunes, and checkpoints the
+write-ahead log: once a minute, every few seconds while something waits, after some 8 MB of log, and whenever
+the link's `wake` is set. Nothing here raises, or knows what a record holds.
 """
 
 import logging
@@ -15,8 +14,8 @@ from collections.abc import Sequence
 from reasoning_fix.store import Record, opening, rows
 from reasoning_fix.store.files import FAULTS, make_private
 from reasoning_fix.store.link import Link
+from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.store.retention import Retention
-from reasoning_fix.store.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +33,9 @@ _PUT_BYTES = 28 * 1024
 
 
 class Upkeep:
-    """Begins when it is made, ends with `stop`."""
+    """Starts when it is made, ends with `stop`."""
 
-    def __init__(self, link: Link, waiting: Waiting, retention: Retention) -> None:
+    def __init__(self, link: Link, waiting: MemoryStore, retention: Retention) -> None:
         self._link = link
         self._waiting = waiting
         self._retention = retention
@@ -52,7 +51,7 @@ class Upkeep:
         self._thread.join(2)
 
     def count(self, records: Sequence[Record]) -> None:
-        """They were put; where the write-ahead log has grown much, it is time for a checkpoint."""
+        """They were put; if the write-ahead log has grown much, it is time for a checkpoint."""
         self._logged += sum(_PUT_BYTES + len(record.sealed) for record in records)
         if self._logged >= _LOG_BYTES:
             self._link.wake.set()
@@ -64,7 +63,7 @@ class Upkeep:
             # Taken under the file's lock: a put of the same key comes before the taking or after the end.
             try:
                 with opening.transaction(connection):
-                    waiting = self._waiting.first(at_once)
+                    waiting = self._waiting.take()[:at_once]
                     rows.write(connection, waiting)
             except rows.UNFIT as error:
                 if len(waiting) > 1:
@@ -76,12 +75,13 @@ class Upkeep:
                     self._link.there()
                 else:
                     self._link.catch_up()
-            self._waiting.delivered(waiting)
+            for scope, record in waiting:
+                self._waiting.drop_unchanged(scope, record)
             self.count([record for _, record in waiting])
             time.sleep(_PAUSE_SECONDS)
 
     def _carry_over(self, connection: sqlite3.Connection) -> None:
-        """Only a log that was carried over whole is begun anew; what is put meanwhile makes it longer."""
+        """Only a log that is carried over whole starts over; what is put meanwhile makes it longer."""
         before = self._logged
         for _ in range(_CHECKPOINTS_AT_ONCE):
             busy, logged, done = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()

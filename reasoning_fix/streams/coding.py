@@ -53,14 +53,6 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 
-class _Identity:
-    def feed(self, data: bytes) -> bytes:
-        return data
-
-    def end(self) -> bytes:
-        return b""
-
-
 class _Bounded:
     """One member after the other, the library's errors made ours and the output bounded.
 
@@ -137,55 +129,41 @@ class _Brotli:
         return piece
 
 
-class _OldBrotli:
-    """`brotli` before 1.2 has no bound on the output of one call, of which a byte may hold 16 MB, and refuses
-    what follows the end: a byte at a time, a microsecond for each.
-    """
+class _Stepwise:
+    """A library without a bound on the output of one call: small steps keep it small."""
 
-    unused_data = b""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-        self.eof = False
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        pieces = []
-        size = 0
-        for at in range(len(data)):
-            piece: bytes = self._inner.process(data[at : at + 1])
-            pieces.append(piece)
-            size += len(piece)
-            self.eof = self._inner.is_finished()
-            if self.eof or size >= max_length:
-                break
-        return b"".join(pieces)
-
-
-class _Zstandard:
-    """The `zstandard` package has no bound on the output of one call: small steps keep it small."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
+    def __init__(
+        self,
+        step: int,
+        work: Callable[[bytes], bytes],
+        is_done: Callable[[], bool],
+        left: Callable[[], bytes],
+    ) -> None:
+        self._step = step
+        self._work = work
+        self._is_done = is_done
+        self._left = left
         self.eof = False
         self.unused_data = b""
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
         pieces = []
         size = 0
-        for start in range(0, len(data), _ZSTD_STEP):
-            piece: bytes = self._inner.decompress(data[start : start + _ZSTD_STEP])
+        for start in range(0, len(data), self._step):
+            piece = self._work(data[start : start + self._step])
             pieces.append(piece)
             size += len(piece)
-            if self._inner.eof:
-                self.eof = True
-                self.unused_data = self._inner.unused_data + data[start + _ZSTD_STEP :]
-                break
-            if size >= max_length:
+            self.eof = self._is_done()
+            if self.eof:
+                self.unused_data = self._left() + data[start + self._step :]
+            if self.eof or size >= max_length:
                 break
         return b"".join(pieces)
 
 
 class _Chain:
+    """Codings one over the other; none of them is identity."""
+
     def __init__(self, decoders: list[Decoder]) -> None:
         self._decoders = decoders
 
@@ -205,6 +183,8 @@ def decoder(content_encoding: str | None, max_output: int = MAX_OUTPUT) -> Decod
         return None
     decoders: list[Decoder] = []
     for name in reversed(names):
+        if name in ("", "identity"):
+            continue
         one = _one(name, max_output)
         if one is None:
             return None
@@ -214,8 +194,6 @@ def decoder(content_encoding: str | None, max_output: int = MAX_OUTPUT) -> Decod
 
 def _one(name: str, max_output: int) -> Decoder | None:
     match name:
-        case "" | "identity":
-            return _Identity()
         case "gzip" | "x-gzip":
             return _Bounded(lambda: zlib.decompressobj(wbits=31), max_output, _GZIP_BEGINS)
         case "deflate":
@@ -235,8 +213,15 @@ def _brotli() -> Callable[[], _Decompressor] | None:
     module = _find("brotli")
     if module is None:
         return None
-    kind = _Brotli if hasattr(module.Decompressor, "can_accept_more_data") else _OldBrotli
-    return lambda: kind(module.Decompressor())
+    if hasattr(module.Decompressor, "can_accept_more_data"):
+        return lambda: _Brotli(module.Decompressor())
+
+    def old() -> _Decompressor:
+        # One byte may hold 16 MB, and what follows the end is refused: so byte by byte, a microsecond each.
+        inner = module.Decompressor()
+        return _Stepwise(1, inner.process, inner.is_finished, bytes)
+
+    return old
 
 
 def _zstd() -> Callable[[], _Decompressor] | None:
@@ -246,7 +231,12 @@ def _zstd() -> Callable[[], _Decompressor] | None:
         return lambda: module.ZstdDecompressor(options=options)
     if module := _find("zstandard"):
         opener = module.ZstdDecompressor(max_window_size=1 << _ZSTD_WINDOW_LOG)
-        return lambda: _Zstandard(opener.decompressobj())
+
+        def made() -> _Decompressor:
+            inner = opener.decompressobj()
+            return _Stepwise(_ZSTD_STEP, inner.decompress, lambda: inner.eof, lambda: inner.unused_data)
+
+        return made
     return None
 
 

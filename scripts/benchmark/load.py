@@ -1,7 +1,7 @@
 """The clients' side, in a process of its own: opens connections through a proxy and measures.
 
 Reads one command per line as JSON, `{"do": NAME, ...}`, and answers each with a line of JSON. Times are
-seconds. Whoever sends a history that is to be restored says so, and gets an error where it was not.
+seconds. A command that sends a history to be restored says so, and fails if it is not.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """A provider that costs nothing: prepared bytes over TLS, in a process of its own.
 
-Started with a PEM file (key and certificate) as its argument; it prints its port. The header `x-answer` of a
-request chooses the answer. Each answer's `x-received` says how long the request's body was, so that the one
-who measures can tell that a restored request really was longer. Paced streams put the clock's nanoseconds
-into each event; a late one begins so many milliseconds after the request, as a provider that thinks does.
+Its argument is a PEM file (key and certificate); it prints its port. A request's header `x-answer` chooses
+the answer, whose `x-received` is the length of the request's body: a restored request is longer. Paced
+streams put the clock's nanoseconds into each event; late ones begin some milliseconds after the request, as
+if they thought.
 """
 
 import asyncio

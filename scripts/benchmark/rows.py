@@ -5,6 +5,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -24,44 +25,34 @@ MEGABYTE = 1_000_000
 
 def stream(setting: Setting, rounds: int) -> list[Figure]:
     times = 4
-    kinds = [setting.addon, setting.pass_through]
-    took: list[list[float]] = []
-    used: list[list[float]] = []
-    for number in range(rounds + 1):
-        pair = [_streamed(setting, kind, times) for kind in _turned(kinds, number)]
-        if number:
-            took.append([seconds for seconds, _ in _turned(pair, number)])
-            used.append([cpu for _, cpu in _turned(pair, number)])
-    made = f"{1e6 * statistics.median(pair[1] for pair in took) / times / 2000:.0f} us per chunk"
-    figures = [Figure("stream of 2,000 chunks: time", [a / b for a, b in took], 1.15, note=made)]
-    cpu = [a / b for a, b in used if a and b]
-    return [*figures, Figure("stream of 2,000 chunks: CPU", cpu, 1.15, note="of the proxy's process")]
 
+    def streamed(kind: Kind) -> tuple[float, float]:
+        return _with_cpu(kind, lambda: setting.do("stream", kind, times=times))
 
-def _streamed(setting: Setting, kind: Kind, times: int) -> tuple[float, float]:
-    before = cpu_seconds(kind.pid)
-    seconds: float = setting.do("stream", kind, times=times)
-    after = cpu_seconds(kind.pid)
-    return seconds, 0.0 if before is None or after is None else after - before
+    rows = _in_turns([setting.addon, setting.pass_through], rounds, streamed)
+    made = f"{1e6 * statistics.median(theirs for _, (theirs, _) in rows) / times / 2000:.0f} us per chunk"
+    took = [ours / theirs for (ours, _), (theirs, _) in rows]
+    cpu = [ours / theirs for (_, ours), (_, theirs) in rows if ours and theirs]
+    return [
+        Figure("stream of 2,000 chunks: time", took, 1.15, note=made),
+        Figure("stream of 2,000 chunks: CPU", cpu, 1.15, note="of the proxy's process"),
+    ]
 
 
 def first_byte(setting: Setting, rounds: int) -> list[Figure]:
     """By a provider that thinks for a moment (real ones think longer), and by one that does not think."""
     figures = []
     for what, late, times in (("50 ms of thinking", 50, 8), ("no thinking", 0, 40)):
-        ratios, floors, extra = [], [], []
-        for number in range(rounds + 1):
-            kinds = _turned([setting.addon, setting.pass_through], number)
-            pair = [
-                statistics.median(setting.do("first_byte", kind, times=times, late=late)) for kind in kinds
-            ]
-            ours, theirs = _turned(pair, number)
-            if number:
-                ratios.append(ours / theirs)
-                floors.append(theirs)
-                extra.append(ours - theirs)
-        floor, more = statistics.median(floors), statistics.median(extra)
+
+        def waited(kind: Kind, late: int = late, times: int = times) -> float:
+            found: list[float] = setting.do("first_byte", kind, times=times, late=late)
+            return statistics.median(found)
+
+        rows = _in_turns([setting.addon, setting.pass_through], rounds, waited)
+        floor = statistics.median(theirs for _, theirs in rows)
+        more = statistics.median(ours - theirs for ours, theirs in rows)
         made = f"{1e3 * floor:.2f} ms and {1e3 * more:+.2f} ms"
+        ratios = [ours / theirs for ours, theirs in rows]
         figures.append(Figure(f"first byte of a stream, {what}", ratios, 1.05, note=made))
     return figures
 
@@ -69,29 +60,28 @@ def first_byte(setting: Setting, rounds: int) -> list[Figure]:
 def small(setting: Setting, rounds: int) -> list[Figure]:
     figures = []
     for connections in (1, 8):
-        rates: list[list[float]] = []
-        used: list[list[float]] = []
-        for number in range(rounds + 1):
-            kinds = _turned([setting.addon, setting.bare], number)
-            pair = _turned([_conversed(setting, kind, connections) for kind in kinds], number)
-            if number:
-                rates.append([rate for rate, _ in pair])
-                used.append([cpu for _, cpu in pair])
+
+        def conversed(kind: Kind, connections: int = connections) -> tuple[float, float]:
+            given = {"connections": connections, "times": 80, "restored": kind is setting.addon}
+            return _with_cpu(kind, lambda: setting.do("small", kind, **given))
+
+        rows = _in_turns([setting.addon, setting.bare], rounds, conversed)
         what = f"small requests, {connections} connection{'s' * (connections > 1)}"
-        made = f"of {statistics.median(pair[1] for pair in rates):.0f} a second"
-        figures.append(Figure(what, [a / b for a, b in rates], 0.95, at_least=True, note=made))
+        made = f"of {statistics.median(theirs for _, (theirs, _) in rows):.0f} a second"
+        rates = [ours / theirs for (ours, _), (theirs, _) in rows]
+        figures.append(Figure(what, rates, 0.95, at_least=True, note=made))
         # The same where the machine has other things to do: what a second of the proxy's CPU is good for.
-        spared = [theirs / ours for ours, theirs in used if ours and theirs]
+        spared = [theirs / ours for (_, ours), (_, theirs) in rows if ours and theirs]
         figures.append(Figure(f"{what}: CPU", spared, 0.95, at_least=True, note="requests per CPU second"))
     return figures
 
 
-def _conversed(setting: Setting, kind: Kind, connections: int) -> tuple[float, float]:
+def _with_cpu(kind: Kind, work: Callable[[], float]) -> tuple[float, float]:
+    """What the work measures, and the CPU that the proxy's process used for it (0: not known)."""
     before = cpu_seconds(kind.pid)
-    restored = kind is setting.addon
-    rate: float = setting.do("small", kind, connections=connections, times=80, restored=restored)
+    measured = work()
     after = cpu_seconds(kind.pid)
-    return rate, 0.0 if before is None or after is None else after - before
+    return measured, 0.0 if before is None or after is None else after - before
 
 
 def delay(setting: Setting, rounds: int) -> list[Figure]:
@@ -115,30 +105,18 @@ def delay(setting: Setting, rounds: int) -> list[Figure]:
 
 def _delayed(setting: Setting, rounds: int, bodies: list[str], what: str) -> Figure:
     kinds = [setting.addon, setting.pass_through]
-    ratios, floors, large = [], [], []
-    for number in range(rounds + 1):
-        pair = [
-            setting.do(
-                "delays",
-                kind,
-                streams=4,
-                seconds=2.0,
-                bodies=bodies,
-                large=4,
-                restored=kind is setting.addon,
-            )
-            for kind in _turned(kinds, number)
-        ]
-        if number:
-            ours, theirs = _turned(pair, number)
-            high = [statistics.quantiles(one["delays"], n=100)[98] for one in (ours, theirs)]
-            ratios.append(high[0] / high[1])
-            floors.append(high[1])
-            large.append([statistics.median(one["large"]) for one in (ours, theirs)])
-    took = [1e3 * statistics.median(pair[i] for pair in large) for i in (0, 1)]
-    floor = 1e3 * statistics.median(floors)
+
+    def sent(kind: Kind) -> dict[str, list[float]]:
+        given = {"streams": 4, "seconds": 2.0, "bodies": bodies, "large": 4}
+        measured: dict[str, list[float]] = setting.do("delays", kind, **given, restored=kind is setting.addon)
+        return measured
+
+    rows = _in_turns(kinds, rounds, sent)
+    high = [[statistics.quantiles(one["delays"], n=100)[98] for one in pair] for pair in rows]
+    floor = 1e3 * statistics.median(theirs for _, theirs in high)
+    took = [1e3 * statistics.median(statistics.median(pair[i]["large"]) for pair in rows) for i in (0, 1)]
     made = f"of {floor:.0f} ms; the request itself {took[0]:.0f} against {took[1]:.0f} ms"
-    return Figure(what, ratios, 1.5, note=made)
+    return Figure(what, [ours / theirs for ours, theirs in high], 1.5, note=made)
 
 
 def memory(setting: Setting, rounds: int) -> list[Figure]:
@@ -228,7 +206,7 @@ def size(home: Path, rounds: int) -> list[Cost]:
         found = []
         for count in (100, 1_000) if pieces is _one_event else (1_000, 10_000, 100_000):
             chunks = pieces(count)
-            seconds = _least(lambda chunks=chunks: rooms.record(chunks), min(rounds, 3))  # type: ignore[misc]
+            seconds = min(_seconds(partial(rooms.record, chunks)) for _ in range(min(rounds, 3)))
             found.append((f"{count:,} pieces", float(count), seconds))
         rows += costs(what, found)
     rooms.close()
@@ -271,10 +249,6 @@ def _figure(what: str, pairs: list[tuple[float, float]], budget: float) -> Figur
     return Figure(what, [a / b for a, b in pairs], budget, note=f"{ours:.2f} of {theirs:.2f} ms")
 
 
-def _least(work: Callable[[], object], times: int) -> float:
-    return min(_seconds(work) for _ in range(times))
-
-
 def _seconds(work: Callable[[], object]) -> float:
     gc.collect()
     began = time.thread_time()
@@ -282,9 +256,13 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.thread_time() - began
 
 
-def _turned[Item](pair: list[Item], number: int) -> list[Item]:
-    """In every other round the other one goes first; applied twice it gives the pair as it was."""
-    return pair[::-1] if number % 2 else pair
+def _in_turns[Found](kinds: list[Kind], rounds: int, measure: Callable[[Kind], Found]) -> list[list[Found]]:
+    """What is measured with each kind, round by round; they take turns, and a first round only warms up."""
+    rows = []
+    for number in range(rounds + 1):
+        turn = -1 if number % 2 else 1
+        rows.append([measure(kind) for kind in kinds[::turn]][::turn])
+    return rows[1:]
 
 
 THROUGH_MITMDUMP = {

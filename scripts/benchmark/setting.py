@@ -105,7 +105,7 @@ class Setting:
 
 
 def cpu_seconds(pid: int) -> float | None:
-    """CPU that a process has used, in steps of 10 ms; None where the system has no /proc."""
+    """CPU that a process has used, in steps of 10 ms; None if the system has no /proc."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

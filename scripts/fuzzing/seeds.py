@@ -110,13 +110,13 @@ def _requests(*names: str) -> Callable[[], list[bytes]]:
     return made
 
 
-# What clients send in place of a text, and messages that are none.
+# What clients send in place of a text, and what is not a message at all.
 _ODD = (rb"\ud83d", rb"\ude00\ud83d", b"\xed\xa0\xbd", b"\xff", rb"\\\ud83d")
 _NO_MESSAGES = (b"null", b"7", rb'"\ud83d"', b"[[[]]]", b"{}", b'{"role":7}', b"[" * 3000 + b"]" * 3000)
 
 
 def _odd(body: bytes) -> list[bytes]:
-    """The body with a text cut in the middle of a character, or a message that is none before the others."""
+    """The body with a text cut in the middle of a character, or with something else before its messages."""
     found = [body.replace(text, text + odd) for text in (b"mild", b"Let me", b"Paris") for odd in _ODD]
     found += [body.replace(b'"role"', b'"x%b": 1, "role"' % odd) for odd in _ODD]
     history = body.index(b"[", max(body.find(b'"messages"'), body.find(b'"input": [')))

@@ -109,13 +109,6 @@ def codings(data: bytes) -> None:
 # ---- Answers -----------------------------------------------------------------------------------------------
 
 
-class _Said(list[str]):
-    """What a tap said in the log while it looked at one answer."""
-
-    def __call__(self, text: str) -> None:
-        self.append(text)
-
-
 def answers(data: bytes) -> None:
     """A tap hands on every chunk, at any split, never fails, and records the same, which can be sent back."""
     name, flags, seed, body = _world(data[:1]), data[1:2], data[2:4], data[4:]
@@ -146,8 +139,8 @@ def _recorded(
     store = world.scene.store
     assert isinstance(store, MemoryStore)
     known = {record.key for _, record in store.take()}
-    said = _Said()
-    was, tap_room._say = tap_room._say, said
+    said: list[str] = []
+    was, tap_room._say = tap_room._say, said.append
     try:
         tap = exchange.tap(coding, streamed=streamed, length=length, keep=1000)
         for chunk in chunks:
@@ -171,22 +164,14 @@ def _opened(world: World, record: Record) -> object:
 
 def _send_back(world: World, record: Record) -> None:
     """A client sends back what it saw of an answer: the request stays JSON that a provider can read."""
-    opened = msgspec.msgpack.decode(world.caller.scope.open(record.sealed, record.key))
+    opened = _opened(world, record)
     assert isinstance(opened, dict)
     text: str = opened.get("text", "")
-    body = json.dumps({"model": world.scene.model, world.scene.member: [*_asked(world), _turn(text)]})
+    history = [*msgspec.json.decode(world.first)[world.scene.member], {"role": "assistant", "content": text}]
+    body = json.dumps({"model": world.scene.model, world.scene.member: history})
     restored = world.scene.restore_body(body.encode(), world.caller)
     if restored.is_changed:
         msgspec.json.decode(restored.body)
-
-
-def _asked(world: World) -> list[object]:
-    first = msgspec.json.decode(world.first)
-    return list(first[world.scene.member])
-
-
-def _turn(text: str) -> object:
-    return {"role": "assistant", "content": text}
 
 
 def _world(chosen: bytes) -> str:

@@ -3,12 +3,14 @@
 Linux is tested for real, below a folder of the test's own; macOS and Windows by their exact commands.
 """
 
+import datetime
 import json
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -19,12 +21,24 @@ from reasoning_fix.machine import folders as own_folders
 from reasoning_fix.machine.plan import Command, Done
 from reasoning_fix.machine.trust import authority, bundle, linux, macos, nss, stores, windows
 from reasoning_fix.machine.trust.authority import Authority
-from reasoning_fix.machine.trust.machine import Machine, Root
+from reasoning_fix.machine.trust.machine import Machine
 from tests.impostor import write_leaf
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAABBBBCCCC\n-----END CERTIFICATE-----\n"
 OTHER = "-----BEGIN CERTIFICATE-----\nDDDDEEEEFFFF\n-----END CERTIFICATE-----\n"
-ROOT = Root(Path("/ca/mitmproxy-ca-cert.pem"), "reasoning-fix CA 1a2b3c4d", PEM, "AB" * 20)
+NOW = datetime.datetime.now(datetime.UTC)
+ROOT = Authority(
+    directory=Path("/ca"),
+    name="reasoning-fix CA 1a2b3c4d",
+    subject="",
+    fingerprint="",
+    sha1="AB" * 20,
+    start=NOW,
+    expiry=NOW,
+    constrained=True,
+    permitted=(),
+    pem=PEM,
+)
 
 
 class Computer(Machine):
@@ -121,7 +135,10 @@ def test_a_linux_family(family: str) -> None:
     (store,) = linux.stores(bare, ROOT)
     assert (store.kind, store.state, store.place, store.uninstall) == ("system", "absent", anchor, ())
     assert family in store.title
-    assert lines(store.install, bare) == [f"sudo install -m 0644 {ROOT.file} {anchor}", f"sudo {update}"]
+    assert lines(store.install, bare) == [
+        f"sudo install -m 0644 {ROOT.certificate} {anchor}",
+        f"sudo {update}",
+    ]
 
     files = {anchor: PEM, bundled: OTHER + PEM}
     done = Computer("Linux", commands=commands, folders=[folder], files=files, administrator=True)
@@ -237,11 +254,11 @@ CERTUTIL = r"C:\Windows\System32\certutil.exe"
 @pytest.mark.parametrize("present", [False, True])
 def test_windows(present: bool) -> None:
     listed = (CERTUTIL, "-user", "-store", "Root", ROOT.sha1)
-    root = Root(Path(r"C:\Users\Me Too\ca.pem"), ROOT.name, ROOT.pem, ROOT.sha1)
+    root = msgspec.structs.replace(ROOT, directory=Path(r"C:\Users\Me Too"))
     computer = Computer("Windows", answers={listed: Done(0, "...")} if present else {})
     (store,) = windows.stores(computer, root)
     assert (store.kind, store.state) == ("windows", "present" if present else "absent")
-    assert lines(store.install, computer) == [rf'{CERTUTIL} -user -addstore Root "C:\Users\Me Too\ca.pem"']
+    assert lines(store.install, computer) == [rf'{CERTUTIL} -user -addstore Root "{root.certificate}"']
     assert lines(store.uninstall, computer) == (
         [f"{CERTUTIL} -user -delstore Root {ROOT.sha1}"] if present else []
     )

@@ -25,7 +25,7 @@ from reasoning_fix.engine.usage import Usage
 from reasoning_fix.proxy.interceptor import Interceptor
 from reasoning_fix.proxy.stats import book, counts, tables
 from reasoning_fix.proxy.stats.book import Book, Counts
-from reasoning_fix.proxy.stats.counts import Line
+from reasoning_fix.proxy.stats.counts import Count, Line
 from tests.clients import Person, script_four_turns, through
 from tests.conftest import StartProxy
 from tests.conversations import Scene, call, tool, turn, user
@@ -159,18 +159,18 @@ def quiet_book(path: Path | None, clock: Clock | None = None, keep_days: int = 3
 
 def test_what_was_written_and_what_waits_is_one(tmp_path: Path) -> None:
     kept = quiet_book(tmp_path / "deep" / "counts.sqlite3")
-    kept.add(a_line(), {counts.REQUESTS: 2, counts.FILLED: 0})
+    kept.add(a_line(), {Count.REQUESTS: 2, Count.FILLED: 0})
     kept.flush()
-    kept.add(a_line(), {counts.REQUESTS: 1})
-    assert kept.counts() == {a_line(): Counter({counts.REQUESTS: 3})}
-    assert book.read(tmp_path / "deep" / "counts.sqlite3") == {a_line(): Counter({counts.REQUESTS: 2})}
+    kept.add(a_line(), {Count.REQUESTS: 1})
+    assert kept.counts() == {a_line(): Counter({Count.REQUESTS: 3})}
+    assert book.read(tmp_path / "deep" / "counts.sqlite3") == {a_line(): Counter({Count.REQUESTS: 2})}
     kept.close()
-    assert book.read(tmp_path / "deep" / "counts.sqlite3") == {a_line(): Counter({counts.REQUESTS: 3})}
+    assert book.read(tmp_path / "deep" / "counts.sqlite3") == {a_line(): Counter({Count.REQUESTS: 3})}
 
 
 def test_the_file_is_the_owners_alone(tmp_path: Path) -> None:
     kept = quiet_book(tmp_path / "deep" / "counts.sqlite3")
-    kept.add(a_line(), {counts.REQUESTS: 2})
+    kept.add(a_line(), {Count.REQUESTS: 2})
     kept.close()
     assert (tmp_path / "deep").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "deep" / "counts.sqlite3").stat().st_mode & 0o777 == 0o600
@@ -179,9 +179,9 @@ def test_the_file_is_the_owners_alone(tmp_path: Path) -> None:
 def test_without_a_path_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     kept = Book(None)
-    kept.add(a_line(), {counts.REQUESTS: 2})
+    kept.add(a_line(), {Count.REQUESTS: 2})
     kept.flush()
-    assert kept.counts() == {a_line(): Counter({counts.REQUESTS: 2})}
+    assert kept.counts() == {a_line(): Counter({Count.REQUESTS: 2})}
     kept.close()
     assert list(tmp_path.iterdir()) == []
 

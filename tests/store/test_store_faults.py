@@ -29,7 +29,7 @@ from reasoning_fix.store.opening import NewerFormat
 from reasoning_fix.store.sealing import Installation, SealError
 from reasoning_fix.store.sqlite import SqliteStore, open_store
 from reasoning_fix.store.upkeep import Upkeep
-from tests.store.test_store import DAY_MS, SCOPE, eventually, let_wait, mark, names, record
+from tests.store.test_store import DAY_MS, SCOPE, eventually, let_wait, mark, names, prune, record
 
 ENDINGS = ("", "-wal", "-shm")
 
@@ -692,12 +692,12 @@ def test_turns_of_a_clock_that_was_ahead_are_erased_in_their_time(path: Path, wa
     for name, made in (("first", wall.now), ("ahead", ahead), ("second", wall.now + 1)):
         store.put(SCOPE, [record(name, created=made)])
     settled(store)
-    assert (store.prune(), len(all_names(store))) == (0, 3)
+    assert (prune(store), len(all_names(store))) == (0, 3)
     wall.now += 29 * DAY_MS
     store.put(SCOPE, [record("later", created=wall.now)])
-    assert store.prune() == 0
+    assert prune(store) == 0
     wall.now += 2 * DAY_MS
-    store.prune()
+    prune(store)
     assert all_names(store) == ["later"]
     store.close()
 
@@ -708,7 +708,7 @@ def test_a_clock_that_is_behind_erases_nothing(path: Path, wall: Wall) -> None:
     wall.now = 5_000
     store.put(SCOPE, [record("at the beginning of time", created=wall.now)])
     settled(store)
-    assert store.prune() == 0
+    assert prune(store) == 0
     store.close()
 
 
@@ -719,7 +719,7 @@ def test_the_size_takes_what_was_put_first_whatever_its_date(path: Path, wall: W
         # The first half was put when the clock was ahead.
         made = wall.now + (DAY_MS * 400 if number < 15 else 0) + number
         store.put(SCOPE, [record(name, created=made, sealed=os.urandom(100_000))])
-    store.prune()
+    prune(store)
     left = set(all_names(store))
     assert left == set(names_put[-len(left) :]) and 5 < len(left) < 15
     store.close()

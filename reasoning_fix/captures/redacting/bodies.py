@@ -1,7 +1,7 @@
 """Which string of a request or an answer is what: a text, an id, a signature, a word of the wire format.
 
-Everything that is not known here is taken for a text. The names of members stay, but for those in arguments,
-which stay where a tool declares them. One rule for all three dialects where a name means the same in each.
+What is not known here counts as text. Names of members stay; those in arguments stay if a tool declares them.
+A name that means the same in all three dialects has one rule.
 """
 
 import re
@@ -61,7 +61,7 @@ class Bodies:
         return self._events(body, dialect, snapshots)
 
     def refusal(self, body: bytes) -> bytes:
-        """The body of an answer that is none: an error."""
+        """The body of an error."""
         head = b"data:" if body.startswith(b"data:") else b""
         return head + self._whole(body[len(head) :], refused=True)
 
@@ -73,7 +73,7 @@ class Bodies:
         else:
             streams = Streams()
             if dialect:
-                _answer(dialect, streams, self.pseudonyms, snapshots).take([document])
+                _answer(dialect)(streams, self.pseudonyms, snapshots).take([document])
             _Reader(self.pseudonyms, document, streams, refused).value(document.root)
             streams.flow()
             written = document.written()
@@ -95,20 +95,20 @@ class Bodies:
         streams = Streams()
         documents = [(numbers, text, _document(text)) for numbers, text in payloads]
         found = [document for _, _, document in documents if document is not None]
-        _answer(dialect, streams, self.pseudonyms, snapshots).take(found)
+        _answer(dialect)(streams, self.pseudonyms, snapshots).take(found)
         for one in found:
             _Reader(self.pseudonyms, one, streams, _is_error(one)).value(one.root)
         streams.flow()
         for numbers, text, document in documents:
-            new = document.written() if document is not None else self._odd(text)
+            if document is not None:
+                new = document.written()
+            else:
+                new = text if text.strip() == "[DONE]" else self.pseudonyms.text(text)
             for number, piece in zip(numbers, new.split("\n"), strict=True):
                 lines[number] = _with_data(lines[number], piece)
         told = {number for numbers, _, _ in documents for number in numbers}
         written = [line if n in told else self._line(line) for n, line in enumerate(lines)]
         return "".join(written).encode("utf-8", "surrogateescape")
-
-    def _odd(self, payload: str) -> str:
-        return payload if payload.strip() == "[DONE]" else self.pseudonyms.text(payload)
 
     def _line(self, line: str) -> str:
         name, colon, value = line.partition(":")
@@ -189,7 +189,7 @@ class _Reader:
             self.value(value, name, parent, parent_key)
 
     def _is_message(self, node: Node) -> bool:
-        """Whether `input` is what a person says (Responses), and no argument."""
+        """Whether `input` is what a person says (Responses), not an argument."""
         return "model" in node.members
 
     def _string(self, node: Node, key: str, parent: Node | None, parent_key: str) -> None:
@@ -228,7 +228,7 @@ class _Reader:
                     self.streams.add(stream, self.document, part.members.get(name), self.say)
 
     def _free(self, node: Node) -> None:
-        """A value in which every name and every text may be anybody's."""
+        """A value whose names and texts may all be personal."""
         match node.kind:
             case "object":
                 for key, value in node.keys:
@@ -261,7 +261,7 @@ class _Reader:
                 self.streams.alone(self.document, value, self.to.text)
 
 
-# The keywords of a schema whose values are no schemas
+# The keywords of a schema whose values are not schemas
 # (https://json-schema.org/draft/2020-12/json-schema-validation).
 _EXAMPLES = ("enum", "const", "default", "examples", "example")
 
@@ -273,13 +273,20 @@ def _is_id(key: str) -> bool:
 # ---- Answers: fragments ------------------------------------------------------------------------------------
 
 
-class _ChatAnswer:
-    """The deltas of each choice, or its message."""
+class _Answer:
+    """Puts fragments into their streams; with `snapshots` each may repeat all that came before."""
 
     def __init__(self, streams: Streams, pseudonyms: Pseudonyms, snapshots: bool) -> None:
         self.streams = streams
         self.to = pseudonyms
         self.snapshots = snapshots
+
+
+class _ChatAnswer(_Answer):
+    """The deltas of each choice, or its message."""
+
+    def __init__(self, streams: Streams, pseudonyms: Pseudonyms, snapshots: bool) -> None:
+        super().__init__(streams, pseudonyms, snapshots)
         self.calls: dict[int, list[CallParts]] = {}
         # Of each choice its fragments of text, to see whether each repeats the one before it.
         self.texts: dict[int, list[tuple[str, Document, Node]]] = {}
@@ -374,12 +381,8 @@ def _written(document: Document, node: Node | None) -> str:
     return "" if node is None else document.text[node.begin : node.end]
 
 
-class _MessagesAnswer:
+class _MessagesAnswer(_Answer):
     """Content blocks, whole or in deltas."""
-
-    def __init__(self, streams: Streams, pseudonyms: Pseudonyms, snapshots: bool) -> None:
-        self.streams = streams
-        self.to = pseudonyms
 
     def take(self, documents: Sequence[Document]) -> None:
         last = 0
@@ -403,12 +406,8 @@ class _MessagesAnswer:
             self.streams.add((index, name), document, part.members.get(name), change)
 
 
-class _ResponsesAnswer:
+class _ResponsesAnswer(_Answer):
     """Deltas of items; an item that is whole is read by itself."""
-
-    def __init__(self, streams: Streams, pseudonyms: Pseudonyms, snapshots: bool) -> None:
-        self.streams = streams
-        self.to = pseudonyms
 
     def take(self, documents: Sequence[Document]) -> None:
         for document in documents:
@@ -429,13 +428,7 @@ class _ResponsesAnswer:
             self.streams.add((kind, item, part), document, members.get("delta"), change)
 
 
-def _answer(
-    dialect: str, streams: Streams, pseudonyms: Pseudonyms, snapshots: bool
-) -> _ChatAnswer | _MessagesAnswer | _ResponsesAnswer:
-    match dialect:
-        case "messages":
-            return _MessagesAnswer(streams, pseudonyms, snapshots)
-        case "responses":
-            return _ResponsesAnswer(streams, pseudonyms, snapshots)
-        case _:
-            return _ChatAnswer(streams, pseudonyms, snapshots)
+def _answer(dialect: str) -> type[_ChatAnswer | _MessagesAnswer | _ResponsesAnswer]:
+    if dialect == "messages":
+        return _MessagesAnswer
+    return _ResponsesAnswer if dialect == "responses" else _ChatAnswer

@@ -87,9 +87,9 @@ class Document:
             case "{" | "[" if depth == _DEEPEST:
                 return self._flat(at)
             case "{":
-                return self._object(at, depth + 1)
+                return self._container("object", "}", at, depth + 1)
             case "[":
-                return self._array(at, depth + 1)
+                return self._container("array", "]", at, depth + 1)
             case '"':
                 return self._leaf("string", _STRING, at)
             case _:
@@ -116,26 +116,21 @@ class Document:
                 return node, at
         raise ValueError(f"no value at {at}")
 
-    def _object(self, at: int, depth: int) -> "tuple[Node, int]":
-        node = Node("object", at)
+    def _container(self, kind: str, closing: str, at: int, depth: int) -> "tuple[Node, int]":
+        node = Node(kind, at)
         at = _space(self.text, at + 1)
-        while self.text[at : at + 1] != "}":
-            key, at = self._leaf("string", _STRING, at)
-            at = self._skip(":", at)
+        while self.text[at : at + 1] != closing:
+            key = None
+            if kind == "object":
+                key, at = self._leaf("string", _STRING, at)
+                at = self._skip(":", at)
             value, at = self._read(at, depth)
-            node.keys.append((key, value))
-            node.members["".join(units_of(self._inner(key))[1])] = value
-            at = self._next("}", at)
-        node.end = at + 1
-        return node, node.end
-
-    def _array(self, at: int, depth: int) -> "tuple[Node, int]":
-        node = Node("array", at)
-        at = _space(self.text, at + 1)
-        while self.text[at : at + 1] != "]":
-            value, at = self._read(at, depth)
-            node.items.append(value)
-            at = self._next("]", at)
+            if key is None:
+                node.items.append(value)
+            else:
+                node.keys.append((key, value))
+                node.members[self.string(key) or ""] = value
+            at = self._next(closing, at)
         node.end = at + 1
         return node, node.end
 
@@ -177,7 +172,7 @@ class Streams:
         self._alone = 0
 
     def add(self, stream: Hashable, document: Document, node: "Node | None", change: Change) -> None:
-        """Put a string at the end of a stream, unless it is none, or is in a stream already."""
+        """Put a string at the end of a stream, unless it is in one already or is not a string."""
         if node is None or node.kind != "string" or self.has(document, node):
             return
         self._taken.add((id(document), node.begin))

@@ -12,7 +12,7 @@ import re
 import secrets
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 import msgspec
@@ -76,7 +76,7 @@ class Pseudonyms:
         if self._keeps(text):
             return text
         return "".join(
-            piece if number % 2 else _WORD.sub(self._match, piece)
+            piece if number % 2 else _WORD.sub(lambda found: self.word(found[0]), piece)
             for number, piece in enumerate(_MARKUP.split(text))
         )
 
@@ -132,16 +132,8 @@ class Pseudonyms:
         if self.learning:
             self._words.add(word.casefold())
             return word
-        at, written = 0, []
-        for char in word[:_LONGEST_WORD]:
-            at, new = self._steps.get((at, char)) or self._step(at, char)
-            written.append(new)
-        if len(word) > _LONGEST_WORD:
-            written.append(self._rest(word))
-        return "".join(written)
-
-    def _match(self, found: re.Match[str]) -> str:
-        return self.word(found[0])
+        written = self._walked(word[:_LONGEST_WORD])
+        return written if len(word) <= _LONGEST_WORD else written + self._rest(word)
 
     def _id_part(self, found: re.Match[str]) -> str:
         part = found[0]
@@ -163,14 +155,16 @@ class Pseudonyms:
     def _digits(self, digits: str) -> str:
         if self.learning:
             return digits
-        at, written = 0, []
-        last = len(digits) - 1
-        for number, char in enumerate(digits):
-            # Zeros at either end would change how many digits the number has.
-            kind = "first" if number == 0 else "last" if number == last else ""
-            at, new = self._steps.get((at, kind + char)) or self._step(at, kind + char)
-            written.append(new)
-        return "".join(written)
+        # Zeros at either end would change how many digits the number has.
+        kinds = {len(digits) - 1: "last", 0: "first"}
+        return self._walked(kinds.get(number, "") + char for number, char in enumerate(digits))
+
+    def _walked(self, chars: Iterable[str]) -> str:
+        at, written = 0, ""
+        for char in chars:
+            at, new = self._steps.get((at, char)) or self._step(at, char)
+            written += new
+        return written
 
     def _step(self, at: int, char: str) -> tuple[int, str]:
         pool = _pool(char)
@@ -192,7 +186,7 @@ class Pseudonyms:
         return step
 
     def _rest(self, word: str) -> str:
-        """What follows in a word that is none: a shift that its beginning decides."""
+        """The rest of a run too long for a word: a shift that its beginning decides."""
         head, rest = word[:_LONGEST_WORD], word[_LONGEST_WORD:]
         stream = hashlib.shake_256(self._key + head.encode("utf-8", "surrogatepass")).digest(2 * len(rest))
         written = []
@@ -207,8 +201,7 @@ def respelled(inner: str, change: Callable[[str], str]) -> str:
     """The inside of a JSON string with its text changed, each character spelled as the one it stands for."""
     if "\\" not in inner:
         return change(inner)
-    units = _UNIT.findall(inner)
-    chars = [_char(unit) for unit in units]
+    units, chars = units_of(inner)
     return spelled(units, chars, change("".join(chars)))
 
 

@@ -195,7 +195,9 @@ def _message(value: object) -> str:
     if not isinstance(value, dict):
         return ""
     inner = value.get("error", value.get("detail"))
-    found = _message(inner) or _first(inner) if inner is not None else ""
+    if isinstance(inner, list):
+        inner = next(iter(inner), None)
+    found = _message(inner)
     # A gateway may hand on the maker's own words, as JSON in a string.
     metadata = value.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
@@ -213,7 +215,3 @@ def _inner(text: str) -> str:
         return _message(msgspec.json.decode(text.encode())) or text
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return text
-
-
-def _first(value: object) -> str:
-    return _message(value[0]) if isinstance(value, list) and value else ""

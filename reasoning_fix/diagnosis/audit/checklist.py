@@ -12,7 +12,7 @@ import msgspec
 
 from reasoning_fix.diagnosis.audit import spelling
 from reasoning_fix.diagnosis.audit.asking import Asker, NoAnswer, Reply, said
-from reasoning_fix.diagnosis.audit.spelling import TAGS, Answer, Said, Step, User, results
+from reasoning_fix.diagnosis.audit.spelling import TAGS, Answer, Results, Said, Step, User
 from reasoning_fix.diagnosis.audit.targets import Target
 from reasoning_fix.dialects import DIALECTS
 from reasoning_fix.dialects.wire import AnswerError
@@ -137,24 +137,18 @@ class Checklist:
         answer = self._answer([User(_QUESTION)], first=True)
         if answer.place:
             found.thinks = found.by_default = True
-            self._line("thinks by default", "yes", f"in {self._named(answer.place)}")
+            self._line("thinks by default", "yes", f"in {_named(answer.place)}")
         else:
             self._line("thinks by default", "no")
             for more in _TURN_ON[self._target.dialect]:
-                body = self._body([User(_QUESTION)], False, False, _WHOLE, more)
-                reply = self._reply(body)
-                again = self._read(reply) if reply.status == 200 else None
+                again = self._read(self._reply([User(_QUESTION)], more=more))
                 if again is not None and again.place:
                     found.turned_on_by = more
                     answer = again
                     break
             found.thinks = bool(found.turned_on_by)
             shown = msgspec.json.encode(found.turned_on_by).decode()
-            on = (
-                f"yes, by {shown}, in {self._named(answer.place)}"
-                if found.thinks
-                else "by nothing known here"
-            )
+            on = f"yes, by {shown}, in {_named(answer.place)}" if found.thinks else "by nothing known here"
             self._line("thinks when asked to", on)
         found.place = answer.place
         return answer.said
@@ -177,10 +171,9 @@ class Checklist:
             called = Said(example.said.turn, plain.fields)
         if not (called.fields or self.findings.place == TAGS):
             called = Said(called.turn, plain.fields)
-        steps: list[Step] = [User(question), called, results(called)]
-        reply = self._reply(self._body(steps, True, False, _WHOLE))
-        outcome = self._outcome(reply)
-        self._line("tool turn, its own reasoning", outcome, self._note(reply))
+        steps: list[Step] = [User(question), called, Results(called.turn)]
+        reply = self._reply(steps, tools=True)
+        outcome = self._told("tool turn, its own reasoning", reply)
         if outcome == "refused":
             refusal = recognise(reply.body, self._table)
             if refusal is None or refusal.means != "forbidden":
@@ -189,8 +182,7 @@ class Checklist:
             return called
         self._steps = steps
         self.findings.turns = 1
-        answered = self._read(reply) if outcome == "accepted" else None
-        if answered is not None:
+        if (answered := self._read(reply)) is not None:
             self._steps = [*steps, answered.said]
             self.findings.turns = 2
         return called
@@ -200,30 +192,26 @@ class Checklist:
         if self.findings.turns < 2:
             return
         steps: list[Step] = [*self._steps, User(_SECOND_TOOL_QUESTION)]
-        reply = self._reply(self._body(steps, True, True, _WHOLE))
-        answer = self._read(reply) if reply.status == 200 else None
+        reply = self._reply(steps, tools=True, stream=True)
+        answer = self._read(reply)
         if answer is None:
-            self._line("streamed", self._outcome(reply), self._note(reply) or "no answer that can be read")
+            self._line("streamed", _outcome(reply), self._note(reply) or "no answer that can be read")
             return
         self.findings.streamed_place = answer.place
         self.findings.turns = 3
-        self._line(
-            "streamed",
-            "accepted",
-            f"reasoning in {self._named(answer.place)}" if answer.place else "no reasoning",
-        )
+        note = f"reasoning in {_named(answer.place)}" if answer.place else "no reasoning"
+        self._line("streamed", "accepted", note)
         steps.append(answer.said)
-        steps.append(results(answer.said) if answer.said.turn.calls else User(_NEXT))
-        reply = self._reply(self._body(steps, True, False, _LITTLE))
-        self._line("three turns, all reasoning kept", self._outcome(reply), self._note(reply))
+        steps.append(Results(answer.said.turn) if answer.said.turn.calls else User(_NEXT))
+        self._try("three turns, all reasoning kept", steps)
 
     # --- what may be missing --------------------------------------------------------------------------------
 
     def _tool_turn_without(self, called: Said) -> None:
         cold = called.elsewhere()
         for name, fields in self._variants():
-            steps: list[Step] = [User(_COLD_TOOL_QUESTION), cold.carrying(fields), results(cold)]
-            self.findings.tool_turn = self.findings.tool_turn | self._try("tool turn", name, steps, True)
+            steps: list[Step] = [User(_COLD_TOOL_QUESTION), cold.carrying(fields), Results(cold.turn)]
+            self.findings.tool_turn[name] = self._try(f"tool turn, {name}", steps)
 
     def _other_fields(self, called: Said) -> None:
         cold = called.elsewhere()
@@ -231,22 +219,22 @@ class Checklist:
             value = self._wire.stand_in(name, self._words)
             if name in self.findings.place.split(", ") or value is None:
                 continue
-            steps: list[Step] = [User(_COLD_TOOL_QUESTION), cold.carrying({name: value}), results(cold)]
-            self.findings.fields = self.findings.fields | self._try("tool turn", name, steps, True)
+            steps: list[Step] = [User(_COLD_TOOL_QUESTION), cold.carrying({name: value}), Results(cold.turn)]
+            self.findings.fields[name] = self._try(f"tool turn, {name}", steps)
 
     def _plain_turns(self, plain: Said) -> None:
         found = self.findings
         plain = plain.elsewhere()
         steps: list[Step] = [User(_COLD_QUESTION), plain.without(), User(_NEXT)]
-        found.plain_turn_with_tools = self._try("plain turn, tools in the request", ABSENT, steps, True)
-        found.plain_turn = self._try("plain turn, no tools", ABSENT, steps, False)
+        found.plain_turn_with_tools[ABSENT] = self._try(f"plain turn, tools in the request, {ABSENT}", steps)
+        found.plain_turn[ABSENT] = self._try(f"plain turn, no tools, {ABSENT}", steps, tools=False)
         demanded = "refused" in (*found.plain_turn.values(), *found.plain_turn_with_tools.values())
         if demanded and found.tool_turn.get(ABSENT) != "refused":
             tools = found.plain_turn_with_tools.get(ABSENT) == "refused"
             for name, fields in self._variants():
                 if name not in (ABSENT, OTHER):
                     steps = [User(_COLD_QUESTION), plain.carrying(fields), User(_NEXT)]
-                    found.tool_turn = found.tool_turn | self._try("plain turn", name, steps, tools)
+                    found.tool_turn[name] = self._try(f"plain turn, {name}", steps, tools=tools)
 
     def _variants(self) -> Iterator[tuple[str, Mapping[str, bytes]]]:
         """What may stand in the place of reasoning, each with its fields."""
@@ -267,11 +255,16 @@ class Checklist:
             () if self.findings.place == TAGS else self._wire.fields(self._target.provider)
         )
 
-    def _try(self, where: str, name: str, steps: Sequence[Step], tools: bool) -> dict[str, Outcome]:
-        reply = self._reply(self._body(steps, tools, False, _LITTLE))
-        outcome = self._outcome(reply)
-        self._line(f"{where}, {name}", outcome, self._note(reply))
-        return {name: outcome}
+    def _try(
+        self,
+        name: str,
+        steps: Sequence[Step],
+        *,
+        tools: bool = True,
+        more: Mapping[str, object] | None = None,
+    ) -> Outcome:
+        """Ask whether this history is accepted, and tell."""
+        return self._told(name, self._reply(steps, tools=tools, most=_LITTLE, more=more))
 
     # --- the switches ---------------------------------------------------------------------------------------
 
@@ -280,32 +273,33 @@ class Checklist:
         if not found.by_default:
             return
         for switch in _switches(self._table, self._target):
-            path = ".".join(switch.path)
-            more = _parameters(switch)
-            reply = self._reply(self._body([User(_QUESTION)], False, False, _SOME, more))
-            answer = self._read(reply) if reply.status == 200 else None
+            reply = self._reply([User(_QUESTION)], most=_SOME, more=_parameters(switch))
+            answer = self._read(reply)
             if answer is None:
-                outcome: str = "failed" if reply.status == 200 else self._outcome(reply)
+                outcome: str = "failed" if reply.status == 200 else _outcome(reply)
             else:
                 outcome = "still thinks" if answer.place else "off"
-            found.switches = found.switches | {switch.name: outcome}
-            self._line(f"{path} = {_shown(switch.value)}", outcome, self._note(reply))
+            found.switches[switch.name] = outcome
+            self._line(
+                f"{'.'.join(switch.path)} = {msgspec.json.encode(switch.value).decode()}",
+                outcome,
+                self._note(reply),
+            )
         off = next((s for s in _switches(self._table, self._target) if found.switches[s.name] == "off"), None)
         if off is not None and found.tool_turn.get(ABSENT) == "refused":
             cold = called.elsewhere().without()
-            steps: list[Step] = [User(_COLD_TOOL_QUESTION), cold, results(cold)]
-            reply = self._reply(self._body(steps, True, False, _LITTLE, _parameters(off)))
-            self._line("tool turn, absent, thinking off", self._outcome(reply), self._note(reply))
+            steps: list[Step] = [User(_COLD_TOOL_QUESTION), cold, Results(cold.turn)]
+            self._try("tool turn, absent, thinking off", steps, more=_parameters(off))
 
     # --- asking ---------------------------------------------------------------------------------------------
 
     def _answer(self, steps: Sequence[Step], *, tools: bool = False, first: bool = False) -> Answer:
         """A whole answer that the rest depends on. Raises NoAnswer where none comes."""
-        reply = self._reply(self._body(steps, tools, False, _WHOLE))
+        reply = self._reply(steps, tools=tools)
         if reply.status in (400, 404, 422):
             hint = f" Is {self._target.model!r} the name of a model there?" if first else ""
             raise NoAnswer(f"{self._target.host} refused a plain request ({self._note(reply)}).{hint}")
-        answer = self._read(reply) if reply.status == 200 else None
+        answer = self._read(reply)
         if answer is None:
             url, dialect = self._target.url, self._target.dialect
             raise NoAnswer(
@@ -313,58 +307,52 @@ class Checklist:
             )
         return answer
 
-    def _body(
+    def _reply(
         self,
         steps: Sequence[Step],
-        tools: bool,
-        stream: bool,
-        most: int,
+        *,
+        tools: bool = False,
+        stream: bool = False,
+        most: int = _WHOLE,
         more: Mapping[str, object] | None = None,
-    ) -> bytes:
+    ) -> Reply:
+        """The reply; its cost is added up. Raises NoAnswer for what makes all further requests useless."""
         parameters = self.findings.turned_on_by | dict(more or {})
         if "budget_tokens" in msgspec.json.encode(parameters).decode():
             most += 1024
-        return spelling.request(
-            self._target.dialect,
-            self._target.model,
-            steps,
-            tools=tools,
-            stream=stream,
-            most=most,
-            more=parameters,
+        target = self._target
+        body = spelling.request(
+            target.dialect, target.model, steps, tools=tools, stream=stream, most=most, more=parameters
         )
-
-    def _reply(self, body: bytes) -> Reply:
-        """The reply; its cost is added up. Raises NoAnswer for what makes all further requests useless."""
         reply = self._asker.ask(body)
-        host, text = self._target.host, said(reply, self._key)
+        host, text = target.host, said(reply, self._key)
         if reply.status in _KEY_STATUSES:
             raise NoAnswer(f"{host} refused the key ({reply.status}: {text}).")
         if reply.status == 402:
             raise NoAnswer(f"{host} wants to be paid first ({text}).")
         if reply.status == 429:
             raise NoAnswer(f"{host} limits the rate ({text}); try again later, or with --pause SECONDS.")
-        self._failures = self._failures + 1 if self._outcome(reply) == "failed" else 0
+        self._failures = self._failures + 1 if _outcome(reply) == "failed" else 0
         if self._failures >= _FAILURES:
             raise NoAnswer(f"{host} failed {_FAILURES} times in a row ({reply.status}: {text}).")
-        if reply.status == 200:
-            self._read(reply, count=True)
+        if (answer := self._read(reply)) is not None:
+            self.findings.cost = self.findings.cost.plus(answer.cost)
         return reply
 
-    def _read(self, reply: Reply, count: bool = False) -> Answer | None:
+    def _read(self, reply: Reply) -> Answer | None:
+        """The answer; None if the request was not accepted, or its answer cannot be read."""
+        if reply.status != 200:
+            return None
         snapshots = self._target.provider.snapshots(self._target.host)
         try:
-            answer = spelling.answer(self._target.dialect, reply.body, reply.streamed, snapshots)
+            return spelling.answer(self._target.dialect, reply.body, reply.streamed, snapshots)
         except AnswerError:
             return None
-        if count and answer is not None:
-            self.findings.cost = self.findings.cost.plus(answer.cost)
-        return answer
 
-    def _outcome(self, reply: Reply) -> Outcome:
-        if reply.status == 200:
-            return "accepted"
-        return "refused" if reply.status in STATUSES else "failed"
+    def _told(self, name: str, reply: Reply) -> Outcome:
+        outcome = _outcome(reply)
+        self._line(name, outcome, self._note(reply))
+        return outcome
 
     def _note(self, reply: Reply) -> str:
         return "" if reply.status == 200 else f"{reply.status}: {said(reply, self._key)}"
@@ -372,15 +360,17 @@ class Checklist:
     def _line(self, name: str, outcome: str, note: str = "") -> None:
         self._tell(Check(name, outcome, note))
 
-    def _named(self, place: str) -> str:
-        names = {"blocks": "thinking blocks", "items": "reasoning items"}
-        return names.get(place, place)
+
+def _outcome(reply: Reply) -> Outcome:
+    if reply.status == 200:
+        return "accepted"
+    return "refused" if reply.status in STATUSES else "failed"
+
+
+def _named(place: str) -> str:
+    return {"blocks": "thinking blocks", "items": "reasoning items"}.get(place, place)
 
 
 def _parameters(switch: OffSwitch) -> dict[str, object]:
     settings = policy.turned_off(switch, {})
     return {name: msgspec.json.decode(value) for name, value in settings.items() if value is not None}
-
-
-def _shown(value: object) -> str:
-    return msgspec.json.encode(value).decode()

@@ -1,7 +1,7 @@
 """Histories and answers on each wire, as the audit needs them: bytes out, bytes in, no network.
 
-Histories are spelled without reasoning; it is then written into them by the very code that restores it in
-other people's requests, so that what the audit tests is what the proxy sends.
+Histories are spelled without reasoning, which is then written by the code that restores it for the proxy:
+what the audit tests is what the proxy sends.
 """
 
 import re
@@ -35,7 +35,7 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Said(msgspec.Struct, frozen=True):
-    """What the model said; `fields` are its reasoning, as it goes into the history: none, or by field."""
+    """What the model said; `fields` are its reasoning as it goes into the history."""
 
     turn: Turn
     fields: dict[str, bytes] = {}
@@ -69,16 +69,11 @@ type Step = User | Said | Results
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came: the turn with its reasoning, where that stood (empty: there was none), and what it cost."""
+    """The turn with its reasoning, where that stands ("" if there is none), and what it cost."""
 
     said: Said
     place: str
     cost: Usage
-
-
-def results(said: Said) -> Results:
-    """Results for the calls of this turn."""
-    return Results(said.turn)
 
 
 def request(
@@ -105,7 +100,7 @@ def request(
 
 
 def answer(dialect: Dialect, body: bytes, streamed: bool, snapshots: bool) -> Answer | None:
-    """An answer as read; None where the body is none. Raises AnswerError for one that carries an error."""
+    """Read an answer; None if the body is not one. Raises AnswerError if it is an error."""
     folder = DIALECTS[dialect].folder(snapshots)
     reader = EventReader()
     payloads = [*reader.feed(body), *reader.end()] if streamed else [body.strip()]
@@ -132,7 +127,7 @@ def _says(dialect: Dialect, name: str, value: bytes) -> bool:
 
 
 def made_up_answer(dialect: Dialect, calls: bool) -> bytes:
-    """An answer that no model gave, for showing what would be sent."""
+    """A made-up answer, to show what would be sent."""
     call, city = "call_00_0123456789abcdef", '{"city":"Oslo"}'
     if dialect == "messages":
         block: Json = {"type": "tool_use", "id": call, "name": _TOOL, "input": {"city": "Oslo"}}
@@ -140,7 +135,9 @@ def made_up_answer(dialect: Dialect, calls: bool) -> bytes:
             {"type": "thinking", "thinking": "..."},
             block if calls else {"type": "text", "text": "..."},
         ]
-        return _json({"type": "message", "role": "assistant", "content": content, "stop_reason": "end_turn"})
+        return msgspec.json.encode(
+            {"type": "message", "role": "assistant", "content": content, "stop_reason": "end_turn"}
+        )
     if dialect == "responses":
         thought: Json = {
             "type": "reasoning",
@@ -148,15 +145,13 @@ def made_up_answer(dialect: Dialect, calls: bool) -> bytes:
             "content": [{"type": "reasoning_text", "text": "..."}],
         }
         called: Json = {"type": "function_call", "call_id": call, "name": _TOOL, "arguments": city}
-        return _json({"status": "completed", "output": [thought, called if calls else _spoken("...")]})
+        return msgspec.json.encode(
+            {"status": "completed", "output": [thought, called if calls else _spoken("...")]}
+        )
     message: Json = {"role": "assistant", "content": "" if calls else "...", "reasoning_content": "..."}
     if calls:
         message["tool_calls"] = [_chat_call(Call(call, _TOOL, city))]
-    return _json({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
-
-
-def _json(value: object) -> bytes:
-    return msgspec.json.encode(value)
+    return msgspec.json.encode({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
 
 
 def _other_id(call_id: str) -> str:

@@ -63,17 +63,18 @@ class Target(msgspec.Struct, frozen=True):
         return headers | _MORE_HEADERS.get(self.provider.name, {})
 
 
-def find(table: Table, name: str, model: str, dialect: Dialect, base_url: str) -> Target:
+def find(table: Table, given: str, model: str, dialect: Dialect, base_url: str) -> Target:
     """The target that a person names: a provider or host of the table, or any host with a base URL.
 
     `base_url` is what clients of that wire are given. Raises TargetError.
     """
-    provider = next((found for found in table.by_host.values() if found.name == name), None)
+    provider = next((found for found in table.by_host.values() if found.name == given), None)
     host = ""
     if provider is None:
-        host = (urlsplit(name).hostname or "") if "://" in name else name.partition("/")[0]
+        host = (urlsplit(given).hostname or "") if "://" in given else given.partition("/")[0]
         provider = table.provider(host)
-    key_name = _key_name(provider.name if provider is not None else host)
+    name = provider.name if provider is not None else host
+    key_name = _KEYS.get(name, f"{re.sub(r'[^A-Za-z0-9]+', '_', name).upper()}_API_KEY")
     if base_url:
         url = _full_url(base_url, dialect)
         host = urlsplit(url).hostname or ""
@@ -87,7 +88,7 @@ def find(table: Table, name: str, model: str, dialect: Dialect, base_url: str) -
     if provider is None:
         names = ", ".join(sorted({found.name for found in table.by_host.values()}))
         raise TargetError(
-            f"{name!r} is no provider or host of the table ({names}); for any other give --base-url too."
+            f"{given!r} is no provider or host of the table ({names}); for any other give --base-url too."
         )
     endpoints = [endpoint for endpoint in provider.endpoints if endpoint.dialect == dialect]
     if not endpoints:
@@ -115,10 +116,6 @@ def usual_path(pattern: str) -> str:
         path = _GROUP.sub(one, path)
     path = path.removeprefix(".*").replace("\\", "")
     return path if path.startswith("/v1") or not pattern.startswith(".*") else f"/v1{path}"
-
-
-def _key_name(name: str) -> str:
-    return _KEYS.get(name, f"{re.sub(r'[^A-Za-z0-9]+', '_', name).upper()}_API_KEY")
 
 
 def _full_url(base_url: str, dialect: Dialect) -> str:

@@ -29,7 +29,6 @@ from reasoning_fix import ReasoningFixError
 from reasoning_fix.machine.trust import bundle
 from reasoning_fix.store import private_files
 
-type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # mitmproxy's own names (mitmproxy/certs.py, CertStore.from_store); mitm.it serves the last three.
@@ -192,21 +191,19 @@ def subtrees(hosts: Iterable[str]) -> tuple[str, ...]:
     A permitted domain includes everything below it, so "*.example.com" is "example.com", and what lies below
     another entry is left out.
     """
-    domains = {_domain(host) for host in hosts}
-    addresses = {address for domain in domains if (address := _address(domain)) is not None}
-    domains = {domain for domain in domains if _address(domain) is None}
+    named = {_domain(host) for host in hosts}
+    networks = {str(network) for name in named if (network := _network(name)) is not None}
+    domains = {name for name in named if _network(name) is None}
     kept = sorted(domain for domain in domains if domains.isdisjoint(_above(domain)))
-    networks = sorted(str(ipaddress.ip_network(address)) for address in addresses)
-    return (*kept, *networks)
+    return (*kept, *sorted(networks))
 
 
 def permits(permitted: Iterable[str], host: str) -> bool:
     """Whether a CA with these domains and networks may speak for a host, or for all of "*.example.com"."""
     domain = _domain(host)
-    address = _address(domain)
-    if address is None:
+    if (address := _network(domain)) is None:
         return any(domain == subtree or domain.endswith(f".{subtree}") for subtree in permitted)
-    return any((network := _network(subtree)) is not None and address in network for subtree in permitted)
+    return any(address[0] in network for network in map(_network, permitted) if network is not None)
 
 
 def permitted_by(certificate: x509.Certificate) -> tuple[str, ...] | None:
@@ -385,14 +382,8 @@ def _above(domain: str) -> Iterable[str]:
         yield domain
 
 
-def _address(text: str) -> Address | None:
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError:
-        return None
-
-
 def _network(text: str) -> Network | None:
+    """The network that a text names, an address by itself being one; None if it is a name."""
     try:
         return ipaddress.ip_network(text)
     except ValueError:

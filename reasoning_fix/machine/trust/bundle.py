@@ -1,11 +1,11 @@
 """The bundle: every CA that programs here trust already, and ours.
 
-Variables like SSL_CERT_FILE replace a program's trust store. A program that gets the bundle through one must
-lose nothing: neither the public CAs, nor those of this machine's own store (a company's, say), nor those of a
-bundle that the person had set before. So the bundle is the union of all, each certificate once.
+Variables like SSL_CERT_FILE replace a program's trust store. So that it loses nothing, the bundle holds the
+public CAs, those of this machine's own store (a company's, say) and those of a bundle that the person had set
+before, each certificate once.
 
-A person's own files are remembered in the bundle itself (`# from PATH`): a later start without the variable,
-or inside a shell where it names our bundle, reads them again, and forgets them when they are gone.
+A person's own files are remembered in the bundle (`# from PATH`): a later start without the variable, or in a
+shell where it names our bundle, reads them again, until they are gone.
 """
 
 import base64

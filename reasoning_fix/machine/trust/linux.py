@@ -10,7 +10,8 @@ import msgspec
 
 from reasoning_fix.machine.plan import Command
 from reasoning_fix.machine.trust import bundle
-from reasoning_fix.machine.trust.machine import Machine, Root, Store
+from reasoning_fix.machine.trust.authority import Authority
+from reasoning_fix.machine.trust.machine import Machine, Store
 
 
 class Family(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,20 +78,20 @@ FAMILIES = (
 )
 
 
-def stores(machine: Machine, root: Root) -> tuple[Store, ...]:
+def stores(machine: Machine, ca: Authority) -> tuple[Store, ...]:
     """The system's store, as one or, on a system that is not known here, none."""
     for family in FAMILIES:
         command = machine.find(family.command)
         if command is not None and machine.is_folder(machine.root / family.anchors):
-            return (_store(machine, root, family, command),)
+            return (_store(machine, ca, family, command),)
     return ()
 
 
-def _store(machine: Machine, root: Root, family: Family, command: str) -> Store:
+def _store(machine: Machine, ca: Authority, family: Family, command: str) -> Store:
     anchor = machine.root / family.anchors / f"reasoning-fix{family.suffix}"
     before = machine.read(anchor)
-    lies_there = bundle.holds(before or b"", root.pem)
-    taken_in = bundle.holds(machine.read(machine.root / family.bundle) or b"", root.pem)
+    lies_there = bundle.holds(before or b"", ca.pem)
+    taken_in = bundle.holds(machine.read(machine.root / family.bundle) or b"", ca.pem)
     update = (command, *_elsewhere(machine, family))
     return Store(
         kind="system",
@@ -98,7 +99,7 @@ def _store(machine: Machine, root: Root, family: Family, command: str) -> Store:
         place=str(anchor),
         state="present" if lies_there and taken_in else "absent",
         install=(
-            Command(("install", "-m", "0644", str(root.file), str(anchor)), administrator=True),
+            Command(("install", "-m", "0644", str(ca.certificate), str(anchor)), administrator=True),
             Command((*update, *(family.update if before is None else family.afresh)), administrator=True),
         ),
         # One file name for every CA of ours: a later one takes its place, and a file of another stays.

@@ -24,15 +24,6 @@ type State = Literal["absent", "present", "unreachable"]
 _MORE_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
-class Root(msgspec.Struct, frozen=True):
-    """The certificate that programs are to trust: its file, unique name, PEM text and SHA-1 (capitals)."""
-
-    file: Path
-    name: str
-    pem: str
-    sha1: str
-
-
 class Store(msgspec.Struct, frozen=True, kw_only=True):
     """One trust store as it was found, and the commands either way."""
 

@@ -4,19 +4,20 @@ macOS asks for the person's password in a window of its own. `man security` desc
 """
 
 from reasoning_fix.machine.plan import Command
-from reasoning_fix.machine.trust.machine import Machine, Root, Store
+from reasoning_fix.machine.trust.authority import Authority
+from reasoning_fix.machine.trust.machine import Machine, Store
 
 KEYCHAIN = "Library/Keychains/login.keychain-db"
 
 
-def stores(machine: Machine, root: Root) -> tuple[Store, ...]:
+def stores(machine: Machine, ca: Authority) -> tuple[Store, ...]:
     """The login keychain."""
     keychain = str(machine.home / KEYCHAIN)
-    listed = machine.run(("security", "find-certificate", "-a", "-Z", "-c", root.name, keychain))
-    kept = listed.code == 0 and root.sha1 in listed.text.upper()
+    listed = machine.run(("security", "find-certificate", "-a", "-Z", "-c", ca.name, keychain))
+    kept = listed.code == 0 and ca.sha1 in listed.text.upper()
     # A person who closes the window leaves a certificate that is kept but not trusted.
     settings = machine.run(("security", "dump-trust-settings")) if kept else None
-    trusted = settings is not None and settings.code == 0 and root.name in settings.text
+    trusted = settings is not None and settings.code == 0 and ca.name in settings.text
     add = ("security", "add-trusted-cert", "-r", "trustRoot", "-p", "ssl", "-p", "basic", "-k", keychain)
     return (
         Store(
@@ -24,9 +25,9 @@ def stores(machine: Machine, root: Root) -> tuple[Store, ...]:
             title="the login keychain",
             place=keychain,
             state="present" if trusted else "absent",
-            install=(Command((*add, str(root.file))),),
+            install=(Command((*add, str(ca.certificate))),),
             # -t takes the trust settings along.
-            uninstall=(Command(("security", "delete-certificate", "-Z", root.sha1, "-t", keychain)),)
+            uninstall=(Command(("security", "delete-certificate", "-Z", ca.sha1, "-t", keychain)),)
             if kept
             else (),
         ),

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from reasoning_fix.machine.plan import Command
 from reasoning_fix.machine.trust import bundle
-from reasoning_fix.machine.trust.machine import Machine, Root, Store
+from reasoning_fix.machine.trust.authority import Authority
+from reasoning_fix.machine.trust.machine import Machine, Store
 
 # Folders below the home that may hold a database, and whose it is.
 PLACES = (
@@ -27,7 +28,7 @@ PLACES = (
 _PACKAGES = "libnss3-tools (Debian), nss-tools (Fedora), mozilla-nss-tools (openSUSE) or nss (Arch)"
 
 
-def stores(machine: Machine, root: Root) -> tuple[Store, ...]:
+def stores(machine: Machine, ca: Authority) -> tuple[Store, ...]:
     """Every database below this home."""
     command = machine.find("certutil")
     found = [
@@ -36,23 +37,23 @@ def stores(machine: Machine, root: Root) -> tuple[Store, ...]:
         for folder in machine.folders(pattern)
         if machine.read(folder / "cert9.db") is not None
     ]
-    return tuple(_store(machine, root, folder, owner, command) for folder, owner in found)
+    return tuple(_store(machine, ca, folder, owner, command) for folder, owner in found)
 
 
-def _store(machine: Machine, root: Root, folder: Path, owner: str, command: str | None) -> Store:
+def _store(machine: Machine, ca: Authority, folder: Path, owner: str, command: str | None) -> Store:
     title = f"{owner}: {folder.name}" if folder.name != "nssdb" else owner
     if command is None:
         note = f"`certutil` is needed for it: install {_PACKAGES}, then run this again"
         return Store(kind="nss", title=title, place=str(folder), state="unreachable", note=note)
     database = ("-d", f"sql:{folder}")
-    listed = machine.run((command, *database, "-L", "-n", root.name, "-a"))
-    present = listed.code == 0 and bundle.holds(listed.text.encode(), root.pem)
+    listed = machine.run((command, *database, "-L", "-n", ca.name, "-a"))
+    present = listed.code == 0 and bundle.holds(listed.text.encode(), ca.pem)
     return Store(
         kind="nss",
         title=title,
         place=str(folder),
         state="present" if present else "absent",
         # "C": a CA for servers; nothing for mail, nothing for code.
-        install=(Command((command, *database, "-A", "-t", "C,,", "-n", root.name, "-i", str(root.file))),),
-        uninstall=(Command((command, *database, "-D", "-n", root.name)),) if present else (),
+        install=(Command((command, *database, "-A", "-t", "C,,", "-n", ca.name, "-i", str(ca.certificate))),),
+        uninstall=(Command((command, *database, "-D", "-n", ca.name)),) if present else (),
     )

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from reasoning_fix.machine.trust import linux, macos, nss, windows
 from reasoning_fix.machine.trust.authority import Authority
-from reasoning_fix.machine.trust.machine import Machine, Root, Store
+from reasoning_fix.machine.trust.machine import Machine, Store
 
-type Look = Callable[[Machine, Root], tuple[Store, ...]]
+type Look = Callable[[Machine, Authority], tuple[Store, ...]]
 
 PLATFORMS: dict[str, tuple[Look, ...]] = {
     "Linux": (linux.stores, nss.stores),
@@ -19,7 +19,6 @@ NOTHING_KNOWN = (
 )
 
 
-def find(machine: Machine, authority: Authority) -> tuple[Store, ...]:
+def find(machine: Machine, ca: Authority) -> tuple[Store, ...]:
     """Every trust store here, and whether it trusts this CA. Only looks."""
-    root = Root(authority.certificate, authority.name, authority.pem, authority.sha1)
-    return tuple(store for look in PLATFORMS.get(machine.system, ()) for store in look(machine, root))
+    return tuple(store for look in PLATFORMS.get(machine.system, ()) for store in look(machine, ca))

@@ -5,14 +5,15 @@ https://learn.microsoft.com/windows-server/administration/windows-commands/certu
 """
 
 from reasoning_fix.machine.plan import Command
-from reasoning_fix.machine.trust.machine import Machine, Root, Store
+from reasoning_fix.machine.trust.authority import Authority
+from reasoning_fix.machine.trust.machine import Machine, Store
 
 
-def stores(machine: Machine, root: Root) -> tuple[Store, ...]:
+def stores(machine: Machine, ca: Authority) -> tuple[Store, ...]:
     """The store of trusted roots."""
     # By its full path: NSS has a command of the same name.
     certutil = rf"{machine.variable('SystemRoot') or r'C:\Windows'}\System32\certutil.exe"
-    listed = machine.run((certutil, "-user", "-store", "Root", root.sha1))
+    listed = machine.run((certutil, "-user", "-store", "Root", ca.sha1))
     present = listed.code == 0
     return (
         Store(
@@ -20,7 +21,7 @@ def stores(machine: Machine, root: Root) -> tuple[Store, ...]:
             title="your trusted root certificates",
             place=r"Cert:\CurrentUser\Root",
             state="present" if present else "absent",
-            install=(Command((certutil, "-user", "-addstore", "Root", str(root.file))),),
-            uninstall=(Command((certutil, "-user", "-delstore", "Root", root.sha1)),) if present else (),
+            install=(Command((certutil, "-user", "-addstore", "Root", str(ca.certificate))),),
+            uninstall=(Command((certutil, "-user", "-delstore", "Root", ca.sha1)),) if present else (),
         ),
     )

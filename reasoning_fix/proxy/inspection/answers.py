@@ -1,8 +1,7 @@
 """Response bytes -> what a transcript shows of an answer: streamed or whole, complete, cut or refused.
 
-The turns come from the dialects' own folders, so that what is shown is what recording understood; what they
-do not keep (usage, finish reason, errors) is gathered beside them. An event that cannot be read is counted
-and passed over.
+The turns come from the dialects' own folders: what is shown is what recording understands. Usage, finish
+reason and errors are gathered beside them. An event that cannot be read is counted and skipped.
 """
 
 import re
@@ -26,11 +25,11 @@ from reasoning_fix.proxy.inspection.parts import (
     members,
     pretty,
     shortened,
-    size,
     text,
 )
 from reasoning_fix.proxy.inspection.pieces import Entry, Transcript
 from reasoning_fix.proxy.inspection.requests import title
+from reasoning_fix.proxy.stats.tables import size
 from reasoning_fix.streams.copies import CUT
 from reasoning_fix.streams.events import EventReader
 
@@ -135,33 +134,32 @@ class _Gathered:
         return f"{came}, {went}" + (f" ({found['reasoning']} reasoning)" if found.get("reasoning") else "")
 
 
-class _Fold:
-    """One run of payloads that follow each other without a gap."""
+type _Folder = chat_answers.AnswerFolder | message_answers.AnswerFolder | response_answers.AnswerFolder
 
-    def __init__(self, dialect: str, snapshots: bool, limit: int) -> None:
-        # Text fragments that were escaped take more characters than bytes at no time.
-        self._chat = chat_answers.AnswerFolder(snapshots, limit) if dialect == "chat_completions" else None
-        self._messages = message_answers.AnswerFolder(limit) if dialect == "messages" else None
-        self._responses = response_answers.AnswerFolder(limit) if dialect == "responses" else None
 
-    def take(self, payload: bytes) -> None:
-        for folder in (self._chat, self._messages, self._responses):
-            if folder is not None:
-                folder.feed(payload)
+def _folder(dialect: str, snapshots: bool, limit: int) -> _Folder:
+    """Reads one run of payloads that follow each other without a gap.
 
-    def entries(self) -> list[Entry]:
-        if self._chat is not None:
-            seen = self._chat.seen()
-            return [
-                Entry("[assistant]" if len(seen) == 1 else f"[choice {index}]", partial(_choice, answer))
-                for index, answer in seen.items()
-            ]
-        if self._messages is not None:
-            blocks = self._messages.seen()
-            return [Entry("[assistant]", partial(_blocks, blocks))] if blocks else []
-        assert self._responses is not None
-        items = self._responses.seen()
-        return [Entry("[assistant]", partial(_items, items))] if items else []
+    Text fragments that were escaped never take more characters than bytes.
+    """
+    match dialect:
+        case "messages":
+            return message_answers.AnswerFolder(limit)
+        case "responses":
+            return response_answers.AnswerFolder(limit)
+    return chat_answers.AnswerFolder(snapshots, limit)
+
+
+def _entries(folder: _Folder) -> list[Entry]:
+    if isinstance(folder, chat_answers.AnswerFolder):
+        seen = folder.seen()
+        return [
+            Entry("[assistant]" if len(seen) == 1 else f"[choice {index}]", partial(_choice, answer))
+            for index, answer in seen.items()
+        ]
+    pieces = folder.seen()
+    read = _blocks if isinstance(folder, message_answers.AnswerFolder) else _items
+    return [Entry("[assistant]", partial(read, pieces))] if pieces else []
 
 
 def _choice(answer: Answered) -> Iterable[Part]:
@@ -222,7 +220,7 @@ def _events(data: bytes) -> list[bytes]:
 def _folded(
     payloads: Sequence[bytes], dialect: str, snapshots: bool, gathered: _Gathered, limit: int
 ) -> list[Entry]:
-    fold = _Fold(dialect, snapshots, limit)
+    folder = _folder(dialect, snapshots, limit)
     for number, payload in enumerate(payloads):
         if payload == b"[DONE]":
             gathered.ended = True
@@ -234,14 +232,14 @@ def _folded(
                 gathered.unread += 1
                 continue
         try:
-            fold.take(payload)
+            folder.feed(payload)
         except Exception:
-            # Whatever is wrong with one event, the others are shown. An error that it carries was gathered.
+            # If one event is wrong, the others are still shown; an error that it carries was gathered.
             gathered.unread += not gathered.errors
         if gathered.unread > _MOST_UNREAD:
             break
     try:
-        return fold.entries()
+        return _entries(folder)
     except AnswerError:
         # Half a character at the end of what came.
         gathered.unread += 1

@@ -1,8 +1,8 @@
 """What a message is made of, for people: reasoning, text, calls, results, attachments.
 
-Messages, content blocks and items of all three wires are read alike here, and loosely: an unknown part is
-shown as it came, and a value of an unexpected type is shown rather than refused. This file knows no bounds of
-the whole transcript, but no part keeps more than `LONGEST` characters of a text.
+Messages, content blocks and items of all three wires are read alike, and loosely: unknown parts and values of
+an unexpected type are shown as they came. A part keeps up to `LONGEST` characters of a text; the bound of the
+whole transcript is elsewhere.
 """
 
 import json
@@ -13,6 +13,7 @@ from itertools import islice
 import msgspec
 
 from reasoning_fix.dialects.twins import loosely
+from reasoning_fix.proxy.stats.tables import size
 
 type Members = Mapping[str, object]
 
@@ -98,15 +99,8 @@ def shortened(value: str, longest: int, line: bool = False) -> str:
     return value[:head] + between + value[-tail:]
 
 
-def size(count: int) -> str:
-    """A number of bytes for people."""
-    if count < 1000:
-        return f"{count} bytes"
-    return f"{count / 1000:.1f} kB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
-
-
 def pretty(arguments: object) -> str:
-    """Arguments of a call, laid out; as they came where they are no JSON."""
+    """Arguments of a call, laid out; as they came if they are not JSON."""
     value = arguments
     if isinstance(arguments, str):
         if len(arguments) > _NEVER_PRETTY or not arguments.strip():

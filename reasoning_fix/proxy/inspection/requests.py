@@ -1,13 +1,14 @@
 """Request bytes -> what a transcript shows of a request, and what became of the reasoning of each turn.
 
-`Treated` values (restoring.py) count messages as a dialect reads them; here they are brought to the messages
-of the body, so that the numbers shown are the ones that a provider's error texts use (`messages[3]`).
+`Treated` values count messages as a dialect reads them; here they are brought to the messages of the body, so
+that the numbers shown are the ones that a provider's error texts use (`messages[3]`).
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from itertools import groupby
 
 import msgspec
 
@@ -26,10 +27,10 @@ from reasoning_fix.proxy.inspection.parts import (
     content_parts,
     item_parts,
     members,
-    size,
     text,
 )
 from reasoning_fix.proxy.inspection.pieces import Entry, Transcript
+from reasoning_fix.proxy.stats.tables import size
 
 _HISTORY = {"chat_completions": "messages", "messages": "messages", "responses": "input"}
 _TITLES = {"chat_completions": "Chat completions", "messages": "Anthropic messages", "responses": "Responses"}
@@ -99,7 +100,7 @@ def read_request(body: bytes, dialect: str, top: Members, told: Told) -> Transcr
         return "with its reasoning" if thinks() else "without reasoning"
 
     odd = request.odd if request is not None else {}
-    make = partial(_runs if dialect == "responses" else _messages, dialect, items, places, note, odd)
+    make = partial(_entries, dialect, items, places, note, odd)
     if len(items) <= 2 * _MOST_AT_AN_END:
         transcript.entries += make(range(len(items)))
     else:
@@ -111,7 +112,7 @@ def read_request(body: bytes, dialect: str, top: Members, told: Told) -> Transcr
     return transcript
 
 
-def _messages(
+def _entries(
     dialect: str,
     items: Sequence[object],
     places: Mapping[int, Treated],
@@ -119,19 +120,32 @@ def _messages(
     odd: Mapping[int, str],
     wanted: range,
 ) -> list[Entry]:
-    read = chat_parts if dialect == "chat_completions" else _blocks
+    """An entry for each message; the items that a model says in one go (Responses) are one."""
     entries = []
-    for position in wanted:
-        message = members(items[position])
-        role = text(message.get("role")) or "?"
-        entry = Entry(
-            f"[{position}] {role}", partial(read, message) if message else partial(_odd, items[position])
-        )
+    for role, run in _runs(dialect, items, wanted):
+        mine = [members(items[position]) for position in run]
+        where = f"[{run[0]}]" if len(run) == 1 else f"[{run[0]}-{run[-1]}]"
+        read = partial(_joined, _PARTS[dialect], mine) if mine[0] else partial(_odd, items[run[0]])
+        entry = Entry(f"{where} {role}", read, count=len(run))
         if role == "assistant":
-            _treat(entry, places.get(position), note(position, partial(_thinks, message)))
-        entry.note = "; ".join(filter(None, (entry.note, odd.get(position))))
+            _treat(entry, places.get(run[0]), note(run[0], partial(_think, mine)))
+        strange = dict.fromkeys(odd[position] for position in run if position in odd)
+        entry.note = "; ".join(filter(None, (entry.note, *strange)))
         entries.append(entry)
     return entries
+
+
+def _runs(dialect: str, items: Sequence[object], wanted: range) -> Iterator[tuple[str, list[int]]]:
+    """The role and the positions of each entry."""
+    has_items = dialect == "responses"
+
+    def key(position: int) -> tuple[str, int]:
+        one = members(items[position])
+        role = _role(one) if has_items else text(one.get("role")) or "?"
+        return role, -1 if has_items and role == "assistant" else position
+
+    for (role, _), run in groupby(wanted, key):
+        yield role, list(run)
 
 
 def _treat(entry: Entry, turn: Treated | None, note: str) -> None:
@@ -141,18 +155,26 @@ def _treat(entry: Entry, turn: Treated | None, note: str) -> None:
         entry.statuses = Counter({turn.status: 1})
 
 
-def _thinks(message: Members) -> bool:
-    """Whether a message has any reasoning in it, blank or not."""
-    content = message.get("content")
-    return (
-        any(message.get(name) is not None for name in REASONING_FIELDS)
-        or any("thinking" in text(members(block).get("type")) for block in array(content))
-        or "think>" in text(content)
+def _think(messages: Sequence[Members]) -> bool:
+    """Whether messages have any reasoning in them, blank or not."""
+    return any(
+        _kind(message) == "reasoning"
+        or any(message.get(name) is not None for name in REASONING_FIELDS)
+        or any("thinking" in text(members(block).get("type")) for block in array(message.get("content")))
+        or "think>" in text(message.get("content"))
+        for message in messages
     )
 
 
 def _blocks(message: Members) -> Iterable[Part]:
     return content_parts(message.get("content"))
+
+
+_PARTS: dict[str, Callable[[Members], Iterable[Part]]] = {
+    "chat_completions": chat_parts,
+    "messages": _blocks,
+    "responses": item_parts,
+}
 
 
 def _odd(item: object) -> list[Part]:
@@ -180,51 +202,9 @@ def _places(request: Request, treated: Mapping[int, Treated]) -> dict[int, Treat
     return found
 
 
-def _runs(
-    _: str,
-    items: Sequence[object],
-    places: Mapping[int, Treated],
-    note: _Note,
-    odd: Mapping[int, str],
-    wanted: range,
-) -> list[Entry]:
-    """Items of the Responses API; what a model said in one go is one entry."""
-    entries: list[Entry] = []
-    run: list[int] = []
-
-    def close() -> None:
-        if not run:
-            return
-        where = f"[{run[0]}]" if len(run) == 1 else f"[{run[0]}-{run[-1]}]"
-        mine = [members(items[position]) for position in run]
-        entry = Entry(f"{where} assistant", partial(_joined, mine), count=len(run))
-        has_reasoning = partial(_has_reasoning, mine)
-        _treat(entry, places.get(run[0]), note(run[0], has_reasoning))
-        strange = dict.fromkeys(odd[position] for position in run if position in odd)
-        entry.note = "; ".join(filter(None, (entry.note, *strange)))
-        entries.append(entry)
-        run.clear()
-
-    for position in wanted:
-        one = members(items[position])
-        role = _role(one)
-        if role == "assistant":
-            run.append(position)
-            continue
-        close()
-        parts = partial(item_parts, one) if one else partial(_odd, items[position])
-        entries.append(Entry(f"[{position}] {role}", parts, odd.get(position, "")))
-    close()
-    return entries
-
-
-def _has_reasoning(items: Sequence[Members]) -> bool:
-    return any(_kind(item) == "reasoning" for item in items)
-
-
-def _joined(items: Sequence[Members]) -> Iterator[Part]:
-    for item in items:
-        yield from item_parts(item)
+def _joined(parts: Callable[[Members], Iterable[Part]], messages: Sequence[Members]) -> Iterator[Part]:
+    for message in messages:
+        yield from parts(message)
 
 
 def _kind(item: Members) -> str:
@@ -267,14 +247,9 @@ def _facts(top: Members, count: int) -> list[tuple[str, str]]:
         facts.append(("tools", f"{len(tools)}: {', '.join(names)}{more}"))
     others = [name for name in top if name not in _TELLING and name not in _SHOWN_ELSEWHERE]
     if others:
-        facts.append(("also", compact_names(others)))
+        facts.append(("also", ", ".join(compact(name, 60).strip('"') for name in others[:_MOST_TOOLS])))
     facts.append(("messages", str(count)))
     return facts
-
-
-def compact_names(names: Sequence[str]) -> str:
-    """Names of members, as many as fit a line."""
-    return ", ".join(compact(name, 60).strip('"') for name in names[:_MOST_TOOLS])
 
 
 def _tool(tool: Members) -> str:
@@ -303,29 +278,24 @@ def _words(turn: Treated | None) -> str:
     """What became of the reasoning of a turn, for people."""
     if turn is None:
         return ""
+    if turn.status not in _WORDS:
+        return turn.status
+    by = f" by {turn.evidence}" if turn.evidence else ""
     recorded = f", recorded {_time(turn.recorded)}" if turn.recorded else ""
-    evidence = f" by {turn.evidence}" if turn.evidence else ""
-    match turn.status:
-        case "sent":
-            return "reasoning sent by the client"
-        case "restored":
-            return f"reasoning restored{evidence}{recorded}"
-        case "filled":
-            return "reasoning not on record, filled by rule"
-        case "moved":
-            return "reasoning sent by the client, moved to where it is read"
-        case "empty":
-            return f"on record as having had no reasoning{recorded}"
-        case "part":
-            return f"a piece of a turn whose reasoning goes to another piece{recorded}"
-        case "left out":
-            return f"reasoning on record, left out{recorded}"
-        case "odd":
-            return "cannot be changed without doubt, left as it came"
-        case "absent":
-            return "reasoning absent, and not on record"
-        case other:
-            return other
+    return _WORDS[turn.status].format(by=by, recorded=recorded)
+
+
+_WORDS = {
+    "sent": "reasoning sent by the client",
+    "restored": "reasoning restored{by}{recorded}",
+    "filled": "reasoning not on record, filled by rule",
+    "moved": "reasoning sent by the client, moved to where it is read",
+    "empty": "on record as having had no reasoning{recorded}",
+    "part": "a piece of a turn whose reasoning goes to another piece{recorded}",
+    "left out": "reasoning on record, left out{recorded}",
+    "odd": "cannot be changed without doubt, left as it came",
+    "absent": "reasoning absent, and not on record",
+}
 
 
 def _time(milliseconds: int) -> str:

@@ -11,9 +11,10 @@ from collections import Counter
 
 from reasoning_fix.proxy.inspection import parts
 from reasoning_fix.proxy.inspection.answers import Ended, read_answer
-from reasoning_fix.proxy.inspection.parts import Members, Part, decoded, members, shortened, size
+from reasoning_fix.proxy.inspection.parts import Members, Part, decoded, members, shortened
 from reasoning_fix.proxy.inspection.pieces import Entry, Transcript
 from reasoning_fix.proxy.inspection.requests import Told, read_request
+from reasoning_fix.proxy.stats.tables import size
 
 __all__ = ["LONGEST", "Ended", "Told", "answer_text", "dialect_of", "request_text"]
 
@@ -102,7 +103,8 @@ def _clean(text: str) -> str:
 
 def _written(transcript: Transcript) -> str:
     lines = [transcript.title]
-    lines += [f"{name}: {_fact(value)}" for name, value in transcript.facts]
+    for name, value in transcript.facts:
+        lines.append(f"{name}: {shortened(value, _LONGEST_FACT, line=True)}".replace("\n", " "))
     if transcript.notice:
         lines.append(transcript.notice)
     head = _clean("\n".join(lines))
@@ -124,10 +126,6 @@ def _written(transcript: Transcript) -> str:
         end -= 1
     middle = [_left_out(entries[begin:end])] if begin < end else []
     return _BETWEEN.join([head, *first, *middle, *reversed(last)]) + "\n"
-
-
-def _fact(value: str) -> str:
-    return shortened(value, _LONGEST_FACT, line=True).replace("\n", " ")
 
 
 def _left_out(entries: list[Entry]) -> str:

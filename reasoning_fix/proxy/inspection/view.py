@@ -49,7 +49,8 @@ class ChatView(contentviews.Contentview):
         dialect = self._dialect(one)
         if not isinstance(metadata.http_message, http.Response):
             return request_text(data, dialect, _told(one))
-        return answer_text(data, dialect, _ended(one, metadata.http_message), self._snapshots(one))
+        cut = _cut(one, one.error) if one is not None and one.error is not None else ""
+        return answer_text(data, dialect, Ended(metadata.http_message.status_code, cut), self._snapshots(one))
 
     def _dialect(self, one: http.HTTPFlow | None) -> str:
         """The wire of a flow; "" if it is not a chat exchange."""
@@ -71,11 +72,6 @@ def _told(one: http.HTTPFlow | None) -> Told:
     if noted is None:
         return Told()
     return Told(tuple(noted.treated), noted.thinking_off, tuple(noted.changed), tuple(noted.remarks))
-
-
-def _ended(one: http.HTTPFlow | None, response: http.Response) -> Ended:
-    error = None if one is None else one.error
-    return Ended(response.status_code, "" if one is None or error is None else _cut(one, error))
 
 
 def _cut(one: http.HTTPFlow, error: flow.Error) -> str:

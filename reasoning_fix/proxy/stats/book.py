@@ -1,9 +1,8 @@
 """The book: counts that wait in memory, and the small file beside the store that they are added to.
 
-Adding is a dictionary's work under a lock (a few microseconds); a thread of its own writes what has gathered,
-at most every few seconds, as additions to what is there: so several proxies share one file, and a sudden
-end loses no more than the last seconds. What cannot be written waits. The file keeps the days that the store
-keeps, and no more than a bounded number of rows.
+Adding to a count takes a few microseconds. Every few seconds a thread adds what has gathered to the file, so
+several proxies share it and a sudden end loses the last seconds only. What cannot be written waits. The file
+keeps as many days as the store, and a bounded number of rows.
 """
 
 import contextlib
@@ -139,32 +138,31 @@ class Book:
         return True
 
     def _written(self, path: Path, counts: Counts) -> Exception | None:
-        """Write these; the fault where that did not work."""
+        """Write these; the fault if that does not work."""
         try:
-            self._write(path, counts)
+            make_private(path)
+            with contextlib.closing(_connect(path)) as connection:
+                self._add_to(connection, counts)
         except (*FAULTS, OSError, StoreError) as fault:
             return fault
         return None
 
-    def _write(self, path: Path, counts: Counts) -> None:
-        make_private(path)
-        connection = _connect(path)
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            _create(connection)
-            if self._pruned != (today := day_of(self._clock())):
-                connection.execute("DELETE FROM counts WHERE day < ?", (self._oldest(),))
-            if _is_full(connection, today):
-                counts = _without_names(counts)
-            connection.executemany(
-                "INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET count = count + excluded.count",
-                [(*line, what, count) for line, some in counts.items() for what, count in some.items()],
-            )
-            connection.execute("COMMIT")
-            self._pruned = today
-        finally:
-            connection.close()
+    def _add_to(self, connection: sqlite3.Connection, counts: Counts) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        if not _version(connection):
+            connection.execute(_SCHEMA)
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
+        if self._pruned != (today := day_of(self._clock())):
+            connection.execute("DELETE FROM counts WHERE day < ?", (self._oldest(),))
+        if _is_full(connection, today):
+            counts = _without_names(counts)
+        connection.executemany(
+            "INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET count = count + excluded.count",
+            [(*line, what, count) for line, some in counts.items() for what, count in some.items()],
+        )
+        connection.execute("COMMIT")
+        self._pruned = today
 
     def _oldest(self) -> str:
         return day_of(self._clock() - self._keep_days * _DAY)
@@ -182,34 +180,28 @@ class Book:
 
 def read(path: Path) -> Counts:
     """Everything in a file of counts. Raises sqlite3.Error, StoreError."""
-    connection = _connect(path)
-    try:
-        found: Counts = {}
-        if _version(connection):
-            for row in connection.execute("SELECT * FROM counts"):
-                if tuple(map(type, row)) != _TYPES:
-                    continue  # damaged
-                day, provider, model, client, what, count = row
-                found.setdefault(Line(day, provider, model, client), Counter())[what] += count
-        return found
-    except UnicodeError:
-        # Python's own sqlite3 stumbles over an error message with a damaged name in it.
-        raise sqlite3.DatabaseError("the file of counts is damaged") from None
-    finally:
-        connection.close()
+    found: Counts = {}
+    with contextlib.closing(_connect(path)) as connection:
+        try:
+            rows = connection.execute("SELECT * FROM counts").fetchall() if _version(connection) else []
+        except UnicodeError:
+            # Python's own sqlite3 stumbles over an error message with a damaged name in it.
+            raise sqlite3.DatabaseError("the file of counts is damaged") from None
+    for row in rows:
+        if tuple(map(type, row)) == _TYPES:  # else it is damaged
+            *line, what, count = row
+            found.setdefault(Line(*line), Counter())[what] += count
+    return found
 
 
 def erase(path: Path) -> int:
     """Erase every count; the number of days that had some. Raises sqlite3.Error, StoreError."""
-    connection = _connect(path)
-    try:
+    with contextlib.closing(_connect(path)) as connection:
         if not _version(connection):
             return 0
         days = connection.execute("SELECT count(DISTINCT day) FROM counts").fetchone()[0]
         connection.execute("DELETE FROM counts")
         return int(days)
-    finally:
-        connection.close()
 
 
 def since(counts: Counts, days: int | None, now: float) -> Counts:
@@ -265,9 +257,3 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    if not _version(connection):
-        connection.execute(_SCHEMA)
-        connection.execute(f"PRAGMA user_version = {_VERSION}")

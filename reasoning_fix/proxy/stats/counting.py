@@ -10,10 +10,10 @@ from reasoning_fix.engine.report import Report
 from reasoning_fix.providers.refusals import STATUSES
 from reasoning_fix.proxy.stats import counts
 from reasoning_fix.proxy.stats.book import Book
-from reasoning_fix.proxy.stats.counts import Line, by
+from reasoning_fix.proxy.stats.counts import Count, Line, by
 from reasoning_fix.proxy.stats.recent import Entry, recent
 
-_RESTORED = by(counts.RESTORED, "")
+_RESTORED = by(Count.RESTORED, "")
 
 
 class Counted(NamedTuple):
@@ -29,7 +29,7 @@ def asked(
     """A chat request was read, and goes on after this `delay` (seconds). For what comes of it."""
     report, now = exchange.report, clock()
     line = counts.line(now, exchange.caller.provider.name, report.model, user_agent)
-    book.add(line, {counts.REQUESTS: 1} | _treated(report))
+    book.add(line, {Count.REQUESTS: 1} | _treated(report))
     entry = recent.add(line, now)
     entry.delay, entry.thinking_off = delay, report.thinking_off
     _tell(entry, report)
@@ -41,10 +41,10 @@ def answered(book: Book, counted: Counted, exchange: Exchange, status: int) -> N
     line, entry = counted
     if status in STATUSES or exchange.refused:
         entry.refused = exchange.refused or counts.OTHER
-        book.add(line, {by(counts.REFUSED, entry.refused): 1})
+        book.add(line, {by(Count.REFUSED, entry.refused): 1})
     elif status == 200:
         avoided = int(exchange.report.demanded > 0)
-        book.add(line, _came_of(exchange.recorder) | {counts.AVOIDED: avoided})
+        book.add(line, _came_of(exchange.recorder) | {Count.AVOIDED: avoided})
     _end(entry, exchange, status)
 
 
@@ -52,10 +52,10 @@ def repaired(book: Book, counted: Counted, refused: Exchange, again: Exchange, t
     """It was refused, and answered when it was sent again; whether that taught anything."""
     line, entry = counted
     entry.refused, entry.is_repaired = again.refused or counts.OTHER, True
-    found = {by(counts.REFUSED, entry.refused): 1, counts.REPAIRED: 1}
-    found[counts.LESSONS] = int(taught)
-    found[counts.FILLED] = max(0, again.report.filled - refused.report.filled)
-    found[counts.ADDED] = max(0, again.report.grown)
+    found = {by(Count.REFUSED, entry.refused): 1, Count.REPAIRED: 1}
+    found[Count.LESSONS] = int(taught)
+    found[Count.FILLED] = max(0, again.report.filled - refused.report.filled)
+    found[Count.ADDED] = max(0, again.report.grown)
     book.add(line, found | _came_of(again.recorder))
     _tell(entry, again.report)
     _end(entry, again, 200)
@@ -75,8 +75,8 @@ def _end(entry: Entry, exchange: Exchange, status: int) -> None:
 
 def _treated(report: Report) -> dict[str, int]:
     found: dict[str, int] = {_RESTORED + way: count for way, count in report.evidence.items()}
-    found[counts.FILLED] = report.filled
-    found[counts.ADDED] = max(0, report.grown)
+    found[Count.FILLED] = report.filled
+    found[Count.ADDED] = max(0, report.grown)
     # A request counts once, for the worst that happened to one of its turns.
     if worst := next((how for how in counts.TREATMENTS if report.client[how]), ""):
         found[worst] = 1
@@ -86,10 +86,10 @@ def _treated(report: Report) -> dict[str, int]:
 def _came_of(recorder: Recorder) -> dict[str, int]:
     cost = recorder.cost
     return {
-        counts.RECORDED: recorder.recorded,
-        counts.LEARNED: recorder.learned,
-        counts.PROMPT: cost.prompt,
-        counts.CACHED: cost.cached,
-        counts.ANSWER: cost.answer,
-        counts.THOUGHT: cost.thought,
+        Count.RECORDED: recorder.recorded,
+        Count.LEARNED: recorder.learned,
+        Count.PROMPT: cost.prompt,
+        Count.CACHED: cost.cached,
+        Count.ANSWER: cost.answer,
+        Count.THOUGHT: cost.thought,
     }

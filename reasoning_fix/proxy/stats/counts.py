@@ -1,67 +1,53 @@
 """What is counted, and for whom: the names in the file and in `stats --json`.
 
-A count is the number of requests, turns, tokens or bytes of one line (a day, provider, model and client) that
-something happened to. Names of models and clients come from outside: they are made short and plain here.
+A count belongs to a line: a day, provider, model and client. Names of models and clients come from outside,
+so they are made short and plain here.
 """
 
 import re
 import time
+from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
-# Requests that were read, turns put on record from answers, and from what clients themselves sent back.
-REQUESTS = "requests"
-RECORDED = "recorded"
-LEARNED = "learned_turns"
-# Turns given back their reasoning (by what evidence), and those filled by rule.
-RESTORED = "restored"
-FILLED = "filled"
-# Requests that would have been refused by the provider's rule, and were answered.
-AVOIDED = "avoided_refusals"
-# Refusals that came (by what they mean), those repaired, and lessons learned from them.
-REFUSED = "refused"
-REPAIRED = "repaired"
-LESSONS = "lessons"
-# Bytes that requests grew by.
-ADDED = "added_bytes"
-# Tokens as the providers report them.
-PROMPT = "prompt_tokens"
-CACHED = "cached_tokens"
-ANSWER = "answer_tokens"
-THOUGHT = "thought_tokens"
-# Requests by what the client did with reasoning that is on record: sent it back, blanked it, or dropped it.
-KEPT = "kept"
-BLANKED = "blanked"
-DROPPED = "dropped"
-TREATMENTS = (DROPPED, BLANKED, KEPT)
 
+class Count(StrEnum):
+    """What is counted, in the order of `stats --json`."""
+
+    # Requests that were read, turns recorded from answers, and from what clients themselves sent back.
+    REQUESTS = "requests"
+    RECORDED = "recorded"
+    LEARNED = "learned_turns"
+    # Turns given back their reasoning (by what evidence), and those filled by rule.
+    RESTORED = "restored"
+    FILLED = "filled"
+    # Requests that the provider's rule would have refused, and that were answered.
+    AVOIDED = "avoided_refusals"
+    # Refusals that came (by what they mean), those repaired, and lessons learned from them.
+    REFUSED = "refused"
+    REPAIRED = "repaired"
+    LESSONS = "lessons"
+    # Bytes that requests grew by.
+    ADDED = "added_bytes"
+    # Tokens as the providers report them.
+    PROMPT = "prompt_tokens"
+    CACHED = "cached_tokens"
+    ANSWER = "answer_tokens"
+    THOUGHT = "thought_tokens"
+    # Requests by what the client did with recorded reasoning: sent it back, blanked it, or dropped it.
+    KEPT = "kept"
+    BLANKED = "blanked"
+    DROPPED = "dropped"
+
+
+TREATMENTS = (Count.DROPPED, Count.BLANKED, Count.KEPT)
 # Counted by kind: "restored: context", "refused: missing".
-BY_KIND = (RESTORED, REFUSED)
-NAMES = (
-    REQUESTS,
-    RECORDED,
-    LEARNED,
-    RESTORED,
-    FILLED,
-    AVOIDED,
-    REFUSED,
-    REPAIRED,
-    LESSONS,
-    ADDED,
-    PROMPT,
-    CACHED,
-    ANSWER,
-    THOUGHT,
-    KEPT,
-    BLANKED,
-    DROPPED,
-)
-
+BY_KIND = (Count.RESTORED, Count.REFUSED)
 OTHER = "other"
 _LONGEST_MODEL = 100
 _PRODUCT = re.compile(r"([A-Za-z][A-Za-z0-9_.@!#$%&'*+^`|~-]{0,39})(?:/([A-Za-z0-9_.+-]{1,40}))?")
 _COMMENT = re.compile(r"\([^()]*\)")
-# No product is called so, but keys look like it.
+# Keys look like this, products do not.
 _SECRET = re.compile(r"(?=[A-Za-z]*\d)[A-Za-z0-9]{16}")
 # Browsers and what is built on them name these before or after themselves.
 _ENGINES = frozenset(
@@ -103,7 +89,7 @@ def product(user_agent: str) -> str:
     """The product that a User-Agent names, without versions and comments (RFC 9110, 10.1.5).
 
     "opencode/1.2.3 (linux)" is opencode, "OpenAI/Python 1.3" is OpenAI/Python; of what a browser says, it is
-    the first name that is no engine's.
+    the first name that is not an engine's.
     """
     if not user_agent.strip():
         return "unnamed"

@@ -9,31 +9,32 @@ from collections.abc import Iterator, Mapping
 from reasoning_fix.proxy.health import Health
 from reasoning_fix.proxy.stats import counts
 from reasoning_fix.proxy.stats.book import Counts
+from reasoning_fix.proxy.stats.counts import Count
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX = "reasoning_fix_"
 
 # The name of a metric, what it counts, and its name in the book.
-COUNTERS: tuple[tuple[str, str, str], ...] = (
-    ("requests_total", "Chat requests that were read.", counts.REQUESTS),
-    ("recorded_turns_total", "Turns put on record from answers.", counts.RECORDED),
-    ("learned_turns_total", "Turns put on record from what clients sent.", counts.LEARNED),
-    ("restored_turns_total", "Turns given back their reasoning, by evidence.", counts.RESTORED),
-    ("filled_turns_total", "Turns given a placeholder, since they are not on record.", counts.FILLED),
-    ("avoided_refusals_total", "Requests answered that would have been refused.", counts.AVOIDED),
-    ("refused_requests_total", "Requests that were refused, by what the refusal means.", counts.REFUSED),
-    ("repaired_requests_total", "Refused requests that were answered when sent again.", counts.REPAIRED),
-    ("lessons_total", "Lessons learned from refusals.", counts.LESSONS),
-    ("added_bytes_total", "Bytes that requests grew by.", counts.ADDED),
-    ("prompt_tokens_total", "Tokens of prompts, as providers report them.", counts.PROMPT),
-    ("cached_prompt_tokens_total", "Those of them read from the provider's cache.", counts.CACHED),
-    ("answer_tokens_total", "Tokens of answers.", counts.ANSWER),
-    ("thought_tokens_total", "Those of them that are reasoning.", counts.THOUGHT),
-    ("kept_requests_total", "Requests whose client sent its reasoning back.", counts.KEPT),
-    ("blanked_requests_total", "Requests whose client blanked reasoning.", counts.BLANKED),
-    ("dropped_requests_total", "Requests whose client dropped reasoning.", counts.DROPPED),
+COUNTERS: tuple[tuple[str, str, Count], ...] = (
+    ("requests_total", "Chat requests that were read.", Count.REQUESTS),
+    ("recorded_turns_total", "Turns put on record from answers.", Count.RECORDED),
+    ("learned_turns_total", "Turns put on record from what clients sent.", Count.LEARNED),
+    ("restored_turns_total", "Turns given back their reasoning, by evidence.", Count.RESTORED),
+    ("filled_turns_total", "Turns given a placeholder, since they are not on record.", Count.FILLED),
+    ("avoided_refusals_total", "Requests answered that would have been refused.", Count.AVOIDED),
+    ("refused_requests_total", "Requests that were refused, by what the refusal means.", Count.REFUSED),
+    ("repaired_requests_total", "Refused requests that were answered when sent again.", Count.REPAIRED),
+    ("lessons_total", "Lessons learned from refusals.", Count.LESSONS),
+    ("added_bytes_total", "Bytes that requests grew by.", Count.ADDED),
+    ("prompt_tokens_total", "Tokens of prompts, as providers report them.", Count.PROMPT),
+    ("cached_prompt_tokens_total", "Those of them read from the provider's cache.", Count.CACHED),
+    ("answer_tokens_total", "Tokens of answers.", Count.ANSWER),
+    ("thought_tokens_total", "Those of them that are reasoning.", Count.THOUGHT),
+    ("kept_requests_total", "Requests whose client sent its reasoning back.", Count.KEPT),
+    ("blanked_requests_total", "Requests whose client blanked reasoning.", Count.BLANKED),
+    ("dropped_requests_total", "Requests whose client dropped reasoning.", Count.DROPPED),
 )
-_KIND_LABELS = {counts.RESTORED: "evidence", counts.REFUSED: "meaning"}
+_KIND_LABELS = {Count.RESTORED: "evidence", Count.REFUSED: "meaning"}
 
 
 def exposition(total: Counts, health: Health) -> str:

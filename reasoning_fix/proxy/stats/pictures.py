@@ -10,9 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from reasoning_fix.proxy.stats import counts
 from reasoning_fix.proxy.stats.book import Counts
-from reasoning_fix.proxy.stats.counts import Line
+from reasoning_fix.proxy.stats.counts import Count, Line
 from reasoning_fix.proxy.stats.tables import kinds
 
 _MOST_ROWS = 12
@@ -56,7 +55,7 @@ class Row(NamedTuple):
 
 def pictures(found: Counts, days: int, today: str) -> str:
     """All of them, of the counts of so many days up to today."""
-    if not any(some[counts.REQUESTS] for some in found.values()):
+    if not any(some[Count.REQUESTS] for some in found.values()):
         return '<p class="none">No chat request has passed yet.</p>'
     models: Callable[[Line], str] = lambda line: f"{line.provider} {line.model}"  # noqa: E731
     return "\n".join(
@@ -73,11 +72,11 @@ def _days(found: Counts, days: int, today: str) -> str:
     by_day = _by(found, lambda line: line.day)
     last = datetime.date.fromisoformat(today)
     names = [(last - datetime.timedelta(days=back)).isoformat() for back in reversed(range(days))]
-    most = max((by_day[name][counts.REQUESTS] for name in names if name in by_day), default=0) or 1
+    most = max((by_day[name][Count.REQUESTS] for name in names if name in by_day), default=0) or 1
     bars = []
     for number, name in enumerate(names):
         some = by_day.get(name, Counter())
-        requests, spared = some[counts.REQUESTS], some[counts.AVOIDED] + some[counts.REPAIRED]
+        requests, spared = some[Count.REQUESTS], some[Count.AVOIDED] + some[Count.REPAIRED]
         said = f"{name}: {requests} requests, {spared} of them would have been refused"
         whole, part = (100 * min(value, requests) / most for value in (requests, spared))
         bars.append(
@@ -87,8 +86,8 @@ def _days(found: Counts, days: int, today: str) -> str:
             f'<rect class="good" x="{_DAY_WIDTH * number + 2}" y="{100 - part:.2f}" '
             f'width="{_DAY_WIDTH - 4}" height="{part:.2f}"/></g>'
         )
-    spared = sum(some[counts.AVOIDED] + some[counts.REPAIRED] for some in found.values())
-    total = sum(some[counts.REQUESTS] for some in found.values())
+    spared = sum(some[Count.AVOIDED] + some[Count.REPAIRED] for some in found.values())
+    total = sum(some[Count.REQUESTS] for some in found.values())
     told = f"{total} requests in {days} days; {spared} of them would have been refused, and were answered"
     key = _key([("good", "would have been refused"), ("rest", "others")])
     return (
@@ -131,7 +130,7 @@ def _key(looks: Iterable[tuple[str, str]]) -> str:
 def _turns(found: Counts, name: Callable[[Line], str]) -> list[Row]:
     rows = []
     for one, some in _by(found, name).items():
-        restored, filled = sum(kinds(some, counts.RESTORED).values()), some[counts.FILLED]
+        restored, filled = sum(kinds(some, Count.RESTORED).values()), some[Count.FILLED]
         if restored or filled:
             parts = Part("good", "restored", restored), Part("filled", "given a placeholder", filled)
             rows.append(Row(one, parts, f"{restored} + {filled}" if filled else str(restored)))
@@ -141,7 +140,7 @@ def _turns(found: Counts, name: Callable[[Line], str]) -> list[Row]:
 def _treatments(found: Counts) -> list[Row]:
     rows = []
     for client, some in _by(found, lambda line: line.client).items():
-        looks = (("bad", counts.DROPPED), ("filled", counts.BLANKED), ("rest", counts.KEPT))
+        looks = (("bad", Count.DROPPED), ("filled", Count.BLANKED), ("rest", Count.KEPT))
         parts = [Part(look, f"{how} it", some[how]) for look, how in looks]
         if any(part.value for part in parts):
             rows.append(Row(client, parts, str(sum(part.value for part in parts))))
@@ -151,8 +150,8 @@ def _treatments(found: Counts) -> list[Row]:
 def _cached(found: Counts, name: Callable[[Line], str]) -> list[Row]:
     rows = []
     for one, some in _by(found, name).items():
-        if prompt := some[counts.PROMPT]:
-            cached = min(some[counts.CACHED], prompt)
+        if prompt := some[Count.PROMPT]:
+            cached = min(some[Count.CACHED], prompt)
             share = round(100 * cached / prompt)
             parts = Part("good", "% cached", share), Part("rest", "% read anew", 100 - share)
             rows.append(Row(one, parts, f"{share} % of {prompt:,}"))

@@ -2,10 +2,11 @@
 
 import datetime
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from reasoning_fix.proxy.stats import counts
 from reasoning_fix.proxy.stats.book import Counts
+from reasoning_fix.proxy.stats.counts import Count, Line
 from reasoning_fix.proxy.stats.recent import Entry
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -30,20 +31,17 @@ def totals(found: Counts) -> Counter[str]:
 
 def chart(found: Counts, *, width: int = 60, plain: bool = False) -> list[str]:
     """Requests per day as bars, in eighths of a character or, `plain`, in whole ones of ASCII."""
-    by_day: dict[str, Counter[str]] = {}
-    for line, some in found.items():
-        by_day.setdefault(line.day, Counter()).update(some)
-    most = max((some[counts.REQUESTS] for some in by_day.values()), default=0)
+    by_day = _by(found, lambda line: line.day)
+    most = max((some[Count.REQUESTS] for some in by_day.values()), default=0)
     if not most:
         return []
-    lines = [
-        "requests per day" + (" (and how many of them would have been refused)" if _spared(found) else "")
-    ]
+    is_spared = any(some[Count.AVOIDED] or some[Count.REPAIRED] for some in found.values())
+    lines = ["requests per day" + " (and how many of them would have been refused)" * is_spared]
     for day in _days(min(by_day), max(by_day)):
         some = by_day.get(day, Counter())
-        number = some[counts.REQUESTS]
+        number = some[Count.REQUESTS]
         bar = _bar(number * max(8, width) / most, plain)
-        spared = some[counts.AVOIDED] + some[counts.REPAIRED]
+        spared = some[Count.AVOIDED] + some[Count.REPAIRED]
         lines.append(f"{day}  {bar} {number}{f' ({spared})' if spared else ''}".rstrip())
     return lines
 
@@ -91,56 +89,58 @@ def rows(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
     ]
 
 
-def _models(found: Counts) -> list[str]:
-    by_model: dict[tuple[str, str], Counter[str]] = {}
+def _by[Key](found: Counts, key: Callable[[Line], Key]) -> dict[Key, Counter[str]]:
+    """The counts of all lines with the same key together."""
+    grouped: dict[Key, Counter[str]] = {}
     for line, some in found.items():
-        by_model.setdefault((line.provider, line.model), Counter()).update(some)
+        grouped.setdefault(key(line), Counter()).update(some)
+    return grouped
+
+
+def _models(found: Counts) -> list[str]:
     head = ("provider, model", "requests", "recorded", "restored", "filled", "refused", "repaired", "cached")
     body = [
         (
             _short(f"{provider} {model}"),
-            str(some[counts.REQUESTS]),
-            str(some[counts.RECORDED]),
-            str(sum(kinds(some, counts.RESTORED).values())),
-            str(some[counts.FILLED]),
-            str(sum(kinds(some, counts.REFUSED).values())),
-            str(some[counts.REPAIRED]),
-            _share(some[counts.CACHED], some[counts.PROMPT]),
+            str(some[Count.REQUESTS]),
+            str(some[Count.RECORDED]),
+            str(sum(kinds(some, Count.RESTORED).values())),
+            str(some[Count.FILLED]),
+            str(sum(kinds(some, Count.REFUSED).values())),
+            str(some[Count.REPAIRED]),
+            f"{100 * some[Count.CACHED] / some[Count.PROMPT]:.0f} %" if some[Count.PROMPT] else "-",
         )
-        for (provider, model), some in sorted(by_model.items())
+        for (provider, model), some in sorted(_by(found, lambda line: (line.provider, line.model)).items())
     ]
     return rows(head, body)
 
 
 def _summary(total: Counter[str]) -> list[str]:
-    ways, means = kinds(total, counts.RESTORED), kinds(total, counts.REFUSED)
-    spared = total[counts.AVOIDED] + total[counts.REPAIRED]
+    ways, means = kinds(total, Count.RESTORED), kinds(total, Count.REFUSED)
+    spared = total[Count.AVOIDED] + total[Count.REPAIRED]
     lines = [f"requests that would have been refused, and were answered: {spared}"]
     if ways:
         lines.append(f"turns restored by: {_listed(ways)}")
     if means:
         lines.append(f"refusals that came: {_listed(means)}")
-    if total[counts.LESSONS]:
-        lines.append(f"lessons learned from them: {total[counts.LESSONS]}")
-    if total[counts.LEARNED]:
-        lines.append(f"turns learned from what clients sent back: {total[counts.LEARNED]}")
-    if total[counts.ADDED]:
-        lines.append(f"added to requests: {size(total[counts.ADDED])}")
-    if total[counts.PROMPT]:
+    if total[Count.LESSONS]:
+        lines.append(f"lessons learned from them: {total[Count.LESSONS]}")
+    if total[Count.LEARNED]:
+        lines.append(f"turns learned from what clients sent back: {total[Count.LEARNED]}")
+    if total[Count.ADDED]:
+        lines.append(f"added to requests: {size(total[Count.ADDED])}")
+    if total[Count.PROMPT]:
         lines.append(
-            f"tokens: {total[counts.PROMPT]:,} of prompts ({total[counts.CACHED]:,} from providers' caches), "
-            f"{total[counts.ANSWER]:,} of answers ({total[counts.THOUGHT]:,} thought)"
+            f"tokens: {total[Count.PROMPT]:,} of prompts ({total[Count.CACHED]:,} from providers' caches), "
+            f"{total[Count.ANSWER]:,} of answers ({total[Count.THOUGHT]:,} thought)"
         )
     return lines
 
 
 def _clients(found: Counts) -> list[str]:
-    by_client: dict[str, Counter[str]] = {}
-    for line, some in found.items():
-        by_client.setdefault(line.client, Counter()).update(some)
     body = [
         (_short(client), *(str(some[how]) for how in counts.TREATMENTS))
-        for client, some in sorted(by_client.items())
+        for client, some in sorted(_by(found, lambda line: line.client).items())
         if any(some[how] for how in counts.TREATMENTS)
     ]
     if not body:
@@ -159,16 +159,8 @@ def kinds(some: Counter[str], name: str) -> Counter[str]:
     )
 
 
-def _spared(found: Counts) -> bool:
-    return any(some[counts.AVOIDED] or some[counts.REPAIRED] for some in found.values())
-
-
 def _listed(kinds: Counter[str]) -> str:
     return ", ".join(f"{kind} {number}" for kind, number in kinds.most_common())
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.0f} %" if whole else "-"
 
 
 def _short(name: str) -> str:
