@@ -180,6 +180,7 @@ class Lessons:
         kept = [lesson for lesson in self._known.values() if lesson.learned >= since][-_MOST:]
         content = msgspec.json.format(msgspec.json.encode([*kept, *self._foreign[-_MOST:]]))
         try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             private_files.replace(self._path, content, syncs=False)
             state = os.stat(self._path)
             self._seen = (state.st_mtime_ns, state.st_ino)

@@ -41,7 +41,6 @@ def place(path: Path, content: bytes, mode: int = PRIVATE) -> bool:
 
 def _draft(path: Path, content: bytes, mode: int, syncs: bool) -> Path:
     """The content under another name beside `path`."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     draft = Path(name)
     try:

@@ -121,6 +121,7 @@ def load_secret(directory: Path) -> bytes:
 
 def _read_or_make(path: Path) -> bytes:
     if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Once per installation: an empty secret after a power cut would make the store unreadable.
         private_files.place(path, os.urandom(SECRET_BYTES))
     return path.read_bytes()
