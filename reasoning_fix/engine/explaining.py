@@ -14,7 +14,7 @@ from reasoning_fix.dialects.turns import Turn
 from reasoning_fix.dialects.wire import NotChatError, read_request
 from reasoning_fix.engine import policy
 from reasoning_fix.engine.caller import Caller
-from reasoning_fix.engine.history import NONE, Slot, visible
+from reasoning_fix.engine.history import NONE, Slot
 from reasoning_fix.engine.knowledge import Knowledge
 from reasoning_fix.engine.matching.verdicts import Matched
 from reasoning_fix.engine.report import Report, Treated
@@ -332,11 +332,12 @@ class _Explainer:
     # Words.
 
     def _line(self, slot: Slot) -> str:
-        message = self.messages[slot.index]
-        if not isinstance(message, Turn):
-            return ""
-        said = visible(message.text).partition("\n")[0]
-        calls = ", ".join(call.name for call in message.calls)
+        said = slot.text.partition("\n")[0]
+        # Of turns that stand side by side the body alone does not tell which call is whose.
+        message = self.messages[slot.index] if slot.index < len(self.messages) else None
+        told = message.calls if isinstance(message, Turn) else ()
+        is_it = tuple(call.id for call in told) == slot.ids
+        calls = ", ".join(call.name for call in told) if is_it else ", ".join(slot.ids)
         line = " ".join(filter(None, (said, f"[calls {calls}]" if calls else "")))
         return line if len(line) <= LINE_LENGTH else line[: LINE_LENGTH - 1] + "…"
 

@@ -7,6 +7,7 @@ import pytest
 
 from reasoning_fix.dialects import DIALECTS
 from reasoning_fix.dialects.wire import read_request
+from reasoning_fix.engine.explaining import explain
 from reasoning_fix.engine.originals import Before, undone
 from reasoning_fix.providers.lessons import Lesson
 from reasoning_fix.proxy import metadata
@@ -188,3 +189,5 @@ def test_turns_that_stand_side_by_side_are_undone(remembers: bool) -> None:
         assert len(exchange.report.before.cuts) == 1
         was = undone(exchange.body, "responses", exchange.report.before)
         assert was is not None and json.loads(was)["input"] == history
+    told, _ = explain(scene.body(history), scene.caller(), scene.knowledge)
+    assert [turn.line[:5] for turn in told.turns] == ["Let m", "It is", "First", "Then "]
