@@ -20,7 +20,6 @@ Exit codes: 0 done; 1 the provider or the network did not let it finish; 2 used 
 import argparse
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import get_args
@@ -31,7 +30,7 @@ from reasoning_fix.cli import UsageError, shared
 from reasoning_fix.diagnosis.audit import spelling, verdict
 from reasoning_fix.diagnosis.audit.asking import Asker, NoAnswer, Reply, Send, sender
 from reasoning_fix.diagnosis.audit.checklist import Check, Checklist, Findings, most_requests
-from reasoning_fix.diagnosis.audit.targets import Target, find, shown_headers
+from reasoning_fix.diagnosis.audit.targets import Target, find
 from reasoning_fix.engine.usage import Usage
 from reasoning_fix.machine import folders
 from reasoning_fix.providers.files import ProviderTableError
@@ -111,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not stopped:
         rule = verdict.rule_of(found, table, target, f"reasoning-fix audit, {time.strftime('%Y-%m-%d')}")
         toml = verdict.toml_of(verdict.row_of(rule, found, target, user_file))
-        assert _says_what_it_should(toml, rule, target), "the rule is not what its TOML says"
+        assert verdict.says_what_it_should(toml, rule, target), "the rule is not what its TOML says"
         unlike = verdict.differences(rule, target, table)
         say("\n".join(["", *_result(found, target, unlike)]))
         if arguments.write is None:
@@ -206,9 +205,7 @@ def _seconds(text: str) -> float:
 def _print_requests(table: Table, target: Target, key_name: str, most: int) -> int:
     """Every request, as it would be sent to a model that thinks and calls the tool it is asked to."""
     print(f"# At most {most} requests to {target.url}")
-    for header, value in shown_headers(
-        target.headers("KEY" if key_name else ""), "KEY" * bool(key_name), key_name
-    ).items():
+    for header, value in sorted(target.headers(f"${key_name}" if key_name else "").items()):
         print(f"# {header}: {value}")
 
     shown: list[bytes] = []
@@ -230,21 +227,13 @@ def _print_requests(table: Table, target: Target, key_name: str, most: int) -> i
 # ---- the rule --------------------------------------------------------------------------------------------
 
 
-def _says_what_it_should(toml: str, rule: Rule, target: Target) -> bool:
-    """Whether a table file with this text gives that very rule. Raises ProviderTableError."""
-    with tempfile.TemporaryDirectory(prefix="reasoning-fix-") as folder:
-        path = Path(folder) / "rule.toml"
-        path.write_text(toml, encoding="utf-8")
-        return verdict.says_what_it_should(path, rule, target)
-
-
 def _write(path: Path, toml: str, rule: Rule, target: Target, quiet: bool) -> int:
     """Append to what is there; where the two contradict each other, nothing is written."""
     try:
         before = path.read_text(encoding="utf-8") if path.exists() else ""
         whole = f"{before.rstrip()}\n\n{toml}" if before.strip() else toml
         try:
-            fits = _says_what_it_should(whole, rule, target)
+            fits = verdict.says_what_it_should(whole, rule, target)
             reason = f"another row there speaks for {target.host}"
         except ProviderTableError as error:
             fits, reason = False, f"{error.key}: {error.reason}"

@@ -205,7 +205,8 @@ class _Change:
     def _did(self, command: Command) -> bool:
         ended = self._machine.run(self._machine.words(command))
         if ended.code:
-            print(f"  failed with exit code {ended.code}: {ended.error or ended.text or 'no message'}")
+            message = (ended.error or ended.text).strip() or "no message"
+            print(f"  failed with exit code {ended.code}: {message}")
             self.code = 1
         return not ended.code
 

@@ -121,7 +121,7 @@ def _about_authority(
     found: Authority, confdir: Path, hosts: Sequence[str], by_desktop: bool, through_here: bool
 ) -> Iterator[Finding]:
     certificate = confdir / CERTIFICATE_FILE
-    yield authority.present(found)
+    yield ok("CA", f"{certificate}, SHA-256 {found.fingerprint}")
     yield authority.dates(found, datetime.datetime.now(datetime.UTC))
     yield authority.constraints(found, hosts)
     key = confdir / KEY_FILE

@@ -16,7 +16,6 @@ import argparse
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from reasoning_fix.cli import UsageError, shared
@@ -68,7 +67,9 @@ def _forget_turns(store: Path, days: int | None) -> int:
         return _failed(store, error)
     age = "" if days is None else f" older than {shared.counted(days, 'day')}"
     print(f"Erased {shared.counted(erased, 'turn')}{age} from {store}.")
-    damaged = list(_damaged(store, before))
+    # Damaged stores hold turns too, none of them later than the file's own time.
+    aside = those_set_aside(store)
+    damaged = [path for path in aside if before is None or path.stat().st_mtime * 1000 < before]
     for path in damaged:
         try:
             path.unlink(missing_ok=True)
@@ -79,13 +80,6 @@ def _forget_turns(store: Path, days: int | None) -> int:
             f"Erased {shared.counted(len(damaged), 'file')} of damaged stores that were set aside beside it."
         )
     return 0
-
-
-def _damaged(store: Path, before: int | None) -> Iterator[Path]:
-    """Damaged stores hold turns too, none of them later than the file's own time."""
-    for path in those_set_aside(store):
-        if before is None or path.stat().st_mtime * 1000 < before:
-            yield path
 
 
 def _forget_lessons(store: Path, host: str) -> None:

@@ -13,7 +13,7 @@ import argparse
 import time
 
 from reasoning_fix.cli import shared
-from reasoning_fix.providers.lessons import KEEP_DAYS, Lesson, Lessons
+from reasoning_fix.providers.lessons import KEEP_DAYS, Lessons
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,13 +28,9 @@ def run(arguments: argparse.Namespace) -> int:
         shared.print_json(lessons)
         return 0
     for lesson in lessons:
-        print(f"{lesson.text()} ({_since(lesson)})")
+        since = time.strftime("%Y-%m-%d", time.localtime(lesson.learned))
+        days = KEEP_DAYS - int(max(0, time.time() - lesson.learned) / 86400)
+        print(f"{lesson.text()} (learned {since}, for {shared.counted(days, 'more day')})")
     if not lessons:
         print("No refusal has taught anything so far.")
     return 0
-
-
-def _since(lesson: Lesson) -> str:
-    days = KEEP_DAYS - int(max(0, time.time() - lesson.learned) / 86400)
-    since = time.strftime("%Y-%m-%d", time.localtime(lesson.learned))
-    return f"learned {since}, for {shared.counted(days, 'more day')}"

@@ -14,10 +14,8 @@ Exit codes: 0 done; 2 used wrongly, or no flow file that can be read.
 
 import argparse
 
-import msgspec
-
 from reasoning_fix.captures import flow_files
-from reasoning_fix.captures.replaying import Played, Replay, replay
+from reasoning_fix.captures.replaying import Played, replay
 from reasoning_fix.cli import shared
 from reasoning_fix.engine import policy
 from reasoning_fix.engine.policy import Preferences
@@ -34,20 +32,14 @@ def run(arguments: argparse.Namespace) -> int:
     preferences = Preferences(arguments.fallback) if arguments.fallback else None
     played = replay(flow_files.load(arguments.file.expanduser()), shared.table(arguments), preferences)
     if arguments.json:
-        shared.print_json(_bare(played))
+        for one in played.requests:
+            one.explanation = one.explanation.without_texts()
+        shared.print_json(played)
         return 0
     for one in played.requests:
         print("\n".join(_lines(one)))
     print(played.summary.text())
     return 0
-
-
-def _bare(played: Replay) -> Replay:
-    """Without anything that was said."""
-    requests = [
-        msgspec.structs.replace(one, explanation=one.explanation.without_texts()) for one in played.requests
-    ]
-    return msgspec.structs.replace(played, requests=requests)
 
 
 def _lines(one: Played) -> list[str]:

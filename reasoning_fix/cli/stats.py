@@ -19,24 +19,12 @@ import sys
 import time
 from pathlib import Path
 
-import msgspec
-
 from reasoning_fix.cli import shared
 from reasoning_fix.proxy.stats import book, counts, tables
 from reasoning_fix.proxy.stats.book import Counts
 from reasoning_fix.proxy.stats.counts import Count
 from reasoning_fix.store import StoreError, retention
 from reasoning_fix.store.retention import Measured
-
-
-class Row(msgspec.Struct, frozen=True):
-    """The counts of one day, provider, model and client, as `--json` prints them."""
-
-    day: str
-    provider: str
-    model: str
-    client: str
-    counts: dict[str, int]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +81,9 @@ def _shown(found: Counts, days: int, measured: Measured | None) -> dict[str, obj
         "days": days,
         "store": measured,
         "totals": {name: totals[name] for name in (*Count, *sorted(totals))},
-        "lines": [Row(*line, counts=dict(sorted(some.items()))) for line, some in sorted(found.items())],
+        "lines": [
+            line._asdict() | {"counts": dict(sorted(some.items()))} for line, some in sorted(found.items())
+        ],
     }
 
 

@@ -76,7 +76,8 @@ def _on(desktop: Desktop, current: Settings, saved: Saved | None, arguments: arg
     remember = Write(state_path(), msgspec.json.format(msgspec.json.encode(saved)))
     if not plan.carry_out([remember, *desktop.write(changes)], arguments.dry_run):
         return 0
-    _say_what_did_not_take(desktop, saved.ours)
+    for name in system_proxy.changes_for(desktop.read(plan.run), saved.ours):
+        print(f"  {name.replace(chr(9), ' of ')} was not changed (does it need an administrator?).")
     print(f"Programs of this desktop go to {host}:{port} now.")
     earlier = [entry for entry in desktop.proxies(saved.before) if entry != saved.address]
     if earlier:
@@ -105,12 +106,6 @@ def _off(desktop: Desktop, current: Settings, saved: Saved | None, arguments: ar
         return 1
     print(f"Off: programs go to {', '.join(after)}." if after else "Off: programs go without a proxy.")
     return 0
-
-
-def _say_what_did_not_take(desktop: Desktop, wanted: Settings) -> None:
-    left = system_proxy.changes_for(desktop.read(plan.run), wanted)
-    for name in left:
-        print(f"  {name.replace(chr(9), ' of ')} was not changed (does it need an administrator?).")
 
 
 def _status(desktop: Desktop, current: Settings, saved: Saved | None, arguments: argparse.Namespace) -> int:

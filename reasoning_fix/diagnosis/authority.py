@@ -66,10 +66,6 @@ def load(confdir: Path) -> Authority | Finding:
     return Authority(confdir, root, signers[0], key, tuple(chain))
 
 
-def present(authority: Authority) -> Finding:
-    return ok("CA", f"{authority.confdir / CERTIFICATE_FILE}, SHA-256 {authority.fingerprint}")
-
-
 def dates(authority: Authority, now: datetime.datetime) -> Finding:
     certificates = {authority.root, authority.signer}
     start = max(certificate.not_valid_before_utc for certificate in certificates)
@@ -95,8 +91,10 @@ def constraints(authority: Authority, hosts: Sequence[str]) -> Finding:
     if missing := [host for host in hosts if not permits(permitted, host)]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         return fail("CA constraints", f"it may not speak for {missing[0]}{more}", _RENEW)
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trust.load_verify_locations(cadata=authority.root.public_bytes(Encoding.PEM).decode())
     with specimen(authority, FOREIGN) as files:
-        if trusted_by_openssl(files, FOREIGN, _anchored(authority)) is True:
+        if trusted_by_openssl(files, FOREIGN, trust) is True:
             return fail("CA constraints", f"OpenSSL accepts it for {FOREIGN}", _RENEW)
     return ok("CA constraints", f"{len(hosts)} provider hosts and no others")
 
@@ -254,12 +252,6 @@ def certificates_in(path: Path) -> set[bytes] | str:
         return set(certificates(path.read_bytes())) or "it holds no certificate"
     except OSError as error:
         return error.strerror or str(error)
-
-
-def _anchored(authority: Authority) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(cadata=authority.root.public_bytes(Encoding.PEM).decode())
-    return context
 
 
 def der(certificate: x509.Certificate) -> bytes:

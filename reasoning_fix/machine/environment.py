@@ -141,8 +141,3 @@ def _decode(mark: str) -> dict[str, str]:
         return {}
     known = {row.name for row in table()}
     return {name: value for name, value in before.items() if name in known}
-
-
-def store_variables() -> tuple[str, ...]:
-    """The variables by which programs are given CAs, ours or the person's own."""
-    return tuple(row.name for row in table() if row.kind in _EFFECTS)

@@ -65,8 +65,12 @@ def _read(name: str, value: str, direct: tuple[str, ...]) -> Upstream:
     auth = ""
     if parts.username is not None:
         auth = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    shown = f"[{host}]" if ":" in host else host
-    return Upstream(f"upstream:{scheme}://{shown}:{port}", auth, host, port, direct)
+    return Upstream(f"upstream:{scheme}://{address_of(host, port)}", auth, host, port, direct)
+
+
+def address_of(host: str, port: int) -> str:
+    """HOST:PORT, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def no_proxy_entries(environment: Mapping[str, str]) -> list[str]:

@@ -13,18 +13,10 @@ from typing import Any
 
 import msgspec
 
+from reasoning_fix.providers import rows
 from reasoning_fix.providers.files import copied, normal, read
 from reasoning_fix.providers.placeholders import LONGEST, is_mark, says_nothing
-from reasoning_fix.providers.rows import (
-    Dialect,
-    Endpoint,
-    File,
-    OffSwitch,
-    PlaceholderWords,
-    ProviderRow,
-    Refusal,
-    Rule,
-)
+from reasoning_fix.providers.rows import File, ProviderRow, Rule
 
 BUILT_IN = Path(__file__).with_name("providers.toml")
 # A model's name comes from the request body; anything longer is not a name, and is not worth caching.
@@ -43,11 +35,11 @@ class Provider(ProviderRow, frozen=True, eq=False):
         """Whether a stream fragment from this host may repeat all that came before it."""
         return any(pattern in self.snapshot_hosts for pattern in _patterns(host))
 
-    def rule(self, model: str, dialect: Dialect = "chat_completions") -> Rule:
+    def rule(self, model: str, dialect: rows.Dialect = "chat_completions") -> Rule:
         """The rule for this model; NEUTRAL (nothing required, nothing forbidden) if there is none."""
         return _rule(self, model, dialect) if len(model) <= LONGEST_MODEL_NAME else NEUTRAL
 
-    def rule_at(self, endpoint: Endpoint, model: str) -> Rule:
+    def rule_at(self, endpoint: rows.Endpoint, model: str) -> Rule:
         """The rule for this model at this endpoint, which may refuse what is accepted elsewhere."""
         rule = self.rule(model, endpoint.dialect)
         return _forbidding(rule) if endpoint.forbidden else rule
@@ -64,7 +56,7 @@ class Provider(ProviderRow, frozen=True, eq=False):
 
 
 @lru_cache(maxsize=1024)  # bounded: model names come from outside
-def _rule(provider: Provider, model: str, dialect: Dialect) -> Rule:
+def _rule(provider: Provider, model: str, dialect: rows.Dialect) -> Rule:
     for rule in provider.rules:
         if (not rule.dialects or dialect in rule.dialects) and re.search(rule.models, model, re.IGNORECASE):
             return rule
@@ -84,11 +76,11 @@ class Table(msgspec.Struct, frozen=True, eq=False):
     """
 
     placeholders: frozenset[str]
-    words: PlaceholderWords
+    words: rows.PlaceholderWords
     longest: int
     stand_in: str
-    off_switches: tuple[OffSwitch, ...]
-    refusals: tuple[Refusal, ...]
+    off_switches: tuple[rows.OffSwitch, ...]
+    refusals: tuple[rows.Refusal, ...]
     by_host: dict[str, Provider]
     user_rules: frozenset[Rule] = frozenset()
 
@@ -102,7 +94,7 @@ class Table(msgspec.Struct, frozen=True, eq=False):
                 return found
         return None
 
-    def endpoint(self, provider: Provider, method: str, path: str) -> Endpoint | None:
+    def endpoint(self, provider: Provider, method: str, path: str) -> rows.Endpoint | None:
         """The endpoint of a request, or None if it is not a chat request; `path` may carry a query."""
         if method.upper() != "POST":
             return None
@@ -112,12 +104,12 @@ class Table(msgspec.Struct, frozen=True, eq=False):
                 return endpoint
         return None
 
-    def off_switch(self, endpoint: Endpoint, rule: Rule) -> OffSwitch | None:
+    def off_switch(self, endpoint: rows.Endpoint, rule: Rule) -> rows.OffSwitch | None:
         """How to turn thinking off for this request; None if it cannot be, or if nobody knows how."""
         name = endpoint.off if rule.off is None else rule.off
         return next((switch for switch in self.off_switches if name and switch.name == name), None)
 
-    def heeded(self, endpoint: Endpoint, rule: Rule) -> tuple[OffSwitch, ...]:
+    def heeded(self, endpoint: rows.Endpoint, rule: Rule) -> tuple[rows.OffSwitch, ...]:
         """The switches that are known to turn thinking off for this request; none if none does.
 
         A switch without a name is the user's own, and works everywhere.
@@ -190,6 +182,7 @@ def load_table(user_file: Path | None = None) -> Table:
             by_name[row.name] = provider = listed(row, families)
             for host in provider.hosts:
                 by_host.setdefault(host, provider)
+    own = files[0] if user_file is not None else File()
     placeholders = frozenset(text.strip().casefold() for file in files for text in file.placeholders)
     stand_in = next((file.stand_in for file in files if file.stand_in), "")
     return Table(
@@ -200,22 +193,16 @@ def load_table(user_file: Path | None = None) -> Table:
         off_switches=tuple(switch for file in files for switch in file.off),
         refusals=tuple(refusal for file in files for refusal in file.refusal),
         by_host=by_host,
-        user_rules=frozenset(_rules(files[0])) if user_file is not None else frozenset(),
+        user_rules=frozenset((*own.family, *(rule for row in own.provider for rule in row.rules))),
     )
 
 
-def _joined(lists: Iterable[PlaceholderWords]) -> PlaceholderWords:
+def _joined(lists: Iterable[rows.PlaceholderWords]) -> rows.PlaceholderWords:
     """The words of all files."""
     some = list(lists)
-    return PlaceholderWords(
+    return rows.PlaceholderWords(
         *(tuple(word for one in some for word in getattr(one, name)) for name in some[0].__struct_fields__)
     )
-
-
-def _rules(file: File) -> Iterator[Rule]:
-    yield from file.family
-    for row in file.provider:
-        yield from row.rules
 
 
 def listed(row: ProviderRow, families: tuple[Rule, ...] = ()) -> Provider:

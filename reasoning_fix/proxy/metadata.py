@@ -20,6 +20,8 @@ KEY = "reasoning_fix"
 # On the copy of a refused request by which it was sent again.
 RESENT = "reasoning_fix_resent"
 
+_OF_A_REPORT = ("model", "restored", "wanted", "filled", "grown", "thinking_off", "asked")
+
 type _Member = tuple[str, bytes | None]
 
 
@@ -97,17 +99,11 @@ def written(
 ) -> dict[str, Any]:
     """The notes of a request, as metadata."""
     notes = Notes(
+        **{name: getattr(report, name) for name in _OF_A_REPORT},
         dialect=endpoint.dialect,
-        model=report.model,
-        restored=report.restored,
-        wanted=report.wanted,
-        filled=report.filled,
         evidence=dict(report.evidence),
-        grown=report.grown,
         turns=[(turn.index, turn.status, turn.evidence, turn.recorded) for turn in report.turns],
-        thinking_off=report.thinking_off,
         changed=list(report.settings),
-        asked=report.asked,
         refused=refused,
         tried=tried,
         remarks=list(report.remarks),

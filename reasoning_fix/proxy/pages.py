@@ -20,6 +20,7 @@ from mitmproxy.proxy.mode_specs import ReverseMode
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from reasoning_fix import __version__
+from reasoning_fix.machine.upstream import address_of
 from reasoning_fix.proxy import front_page
 from reasoning_fix.proxy.health import HOST, METRICS_PATH, PATH, RECENT_PATH, Health, StoreState, counts
 from reasoning_fix.proxy.stats import metrics
@@ -169,7 +170,7 @@ def _listening() -> list[str]:
     if servers is None:
         return []
     return [
-        f"{server.mode.type_name}@{f'[{host}]' if ':' in host else host}:{port}"
+        f"{server.mode.type_name}@{address_of(host, port)}"
         for server in servers.servers
         for host, port, *_ in server.listen_addrs
     ]

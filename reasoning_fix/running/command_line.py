@@ -35,18 +35,15 @@ class Given(msgspec.Struct, frozen=True):
         value = self.file.get(name)
         return [str(item) for item in value] if isinstance(value, list) else []
 
-    def text(self, name: str, default: str = "") -> str:
+    def text(self, name: str) -> str:
         if self.words.get(name):
             return self.words[name][-1]
         value = self.file.get(name)
-        return default if value is None else str(value)
-
-    def number(self, name: str, default: int) -> int:
-        text = self.text(name)
-        return int(text) if text.isdecimal() else default
+        return "" if value is None else str(value)
 
     def port(self) -> int:
-        return self.number("listen_port", LISTEN_PORT)
+        text = self.text("listen_port")
+        return int(text) if text.isdecimal() else LISTEN_PORT
 
 
 def look_ahead(words: Sequence[str], confdir: Path | None = None) -> Given:

@@ -4,6 +4,7 @@ https://reasoning.fix is nobody's; a request for it through any other proxy, or 
 answer with our JSON.
 """
 
+from reasoning_fix.machine.upstream import address_of
 from reasoning_fix.proxy.health import Health
 from reasoning_fix.proxy.probing import ask_health
 from reasoning_fix.running.command_line import LISTEN_HOST, Given
@@ -15,10 +16,12 @@ _SECONDS = 2.0
 
 def address(given: Given, port: int | None = None) -> str:
     """HOST:PORT where programs of this machine reach the proxy that these options would start."""
-    host = given.text("listen_host") or LISTEN_HOST
-    if host in ("0.0.0.0", "::"):
-        host = LISTEN_HOST
-    return f"[{host}]:{port or given.port()}" if ":" in host else f"{host}:{port or given.port()}"
+    return reachable(given.text("listen_host"), port or given.port())
+
+
+def reachable(host: str, port: int) -> str:
+    """Where programs of this machine reach what listens at this address."""
+    return address_of(LISTEN_HOST if host in ("", "0.0.0.0", "::") else host, port)
 
 
 def answers(address: str, fingerprint: str = "") -> bool:

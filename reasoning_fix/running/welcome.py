@@ -17,6 +17,7 @@ from reasoning_fix.machine import folders
 from reasoning_fix.machine.trust.authority import Authority
 from reasoning_fix.running.command_line import LISTEN_PORT
 from reasoning_fix.running.prepared import Prepared
+from reasoning_fix.running.probe import reachable
 from reasoning_fix.running.reverse import base_urls
 
 logger = logging.getLogger(__name__)
@@ -36,9 +37,7 @@ class Door(msgspec.Struct, frozen=True):
     @property
     def reachable(self) -> str:
         """The address for a program on this machine."""
-        if self.host in ("", "0.0.0.0", "::"):
-            return f"127.0.0.1:{self.port}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return reachable(self.host, self.port)
 
     @property
     def is_local(self) -> bool:

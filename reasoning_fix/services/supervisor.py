@@ -10,7 +10,6 @@ of systemd's watchdog, on systems with Unix sockets). Its output goes to LOG, up
 import contextlib
 import ctypes
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -148,14 +147,13 @@ def _listener() -> Iterator[socket.socket | None]:
     if not hasattr(socket, "AF_UNIX"):
         yield None
         return
-    folder = tempfile.mkdtemp(prefix="reasoning-fix-")
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as beats:
-            beats.bind(f"{folder}/notify")
-            beats.settimeout(_LOOK_SECONDS)
-            yield beats
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="reasoning-fix-", ignore_cleanup_errors=True) as folder,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as beats,
+    ):
+        beats.bind(f"{folder}/notify")
+        beats.settimeout(_LOOK_SECONDS)
+        yield beats
 
 
 def _say(log: Log | None, text: str) -> None:

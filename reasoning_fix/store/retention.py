@@ -42,7 +42,7 @@ class Retention(msgspec.Struct, frozen=True):
         for which, values in (misdated, ("created < ?", (oldest,))):
             while count := _erase_some(connection, which, values):
                 erased += count
-        while _used(connection) > self._bytes and (count := self.erase_oldest(connection)):
+        while self._excess(connection) > 0 and (count := self.erase_oldest(connection)):
             erased += count
         if erased:
             _give_back(connection)
@@ -51,7 +51,7 @@ class Retention(msgspec.Struct, frozen=True):
     def erase_oldest(self, connection: sqlite3.Connection) -> int:
         """Erase the excess only: 200 large turns can be all there is. It is measured under the lock."""
         with opening.transaction(connection):
-            excess = _used(connection) - self._bytes
+            excess = self._excess(connection)
             rows: list[tuple[int]] = []
             # In the order they were put, which no clock disturbs.
             for row, size in connection.execute(
@@ -64,9 +64,13 @@ class Retention(msgspec.Struct, frozen=True):
             connection.executemany("DELETE FROM turns WHERE row = ?", rows)
         return len(rows)
 
-    @property
-    def _bytes(self) -> int:
-        return self.megabytes * 1024 * 1024
+    def _excess(self, connection: sqlite3.Connection) -> int:
+        """By how many bytes the file holds more than it may."""
+        pages, free, size = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size) - self.megabytes * 1024 * 1024
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -123,14 +127,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _used(connection: sqlite3.Connection) -> int:
-    pages, free, size = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0]
-        for name in ("page_count", "freelist_count", "page_size")
-    )
-    return int((pages - free) * size)
 
 
 def _give_back(connection: sqlite3.Connection) -> None:

@@ -103,7 +103,10 @@ def load_secret(directory: Path) -> bytes:
     """
     path = directory / "secret"
     try:
-        secret = _read_or_make(path)
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_files.place(path, os.urandom(SECRET_BYTES))
+        secret = path.read_bytes()
     except OSError as error:
         logger.warning(
             "The secret %s cannot be read or written (%s): turns are kept only while the proxy runs.",
@@ -117,14 +120,6 @@ def load_secret(directory: Path) -> bytes:
             "delete it together with the store beside it to begin anew."
         )
     return secret
-
-
-def _read_or_make(path: Path) -> bytes:
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Once per installation: an empty secret after a power cut would make the store unreadable.
-        private_files.place(path, os.urandom(SECRET_BYTES))
-    return path.read_bytes()
 
 
 def lasting(credential: str) -> bytes:

@@ -62,15 +62,8 @@ class Cost(msgspec.Struct, frozen=True):
     size_growth: float | None = None
 
     def cells(self) -> list[str]:
-        if self.growth is None or self.size_growth is None:
-            return [self.what, self.size, f"{self.milliseconds:.2f} ms", "", ""]
-        return [
-            self.what,
-            self.size,
-            f"{self.milliseconds:.2f} ms",
-            f"{self.growth:.1f}",
-            f"{self.size_growth:.1f}",
-        ]
+        grown = ["" if growth is None else f"{growth:.1f}" for growth in (self.growth, self.size_growth)]
+        return [self.what, self.size, f"{self.milliseconds:.2f} ms", *grown]
 
 
 FIGURE_HEAD = ["what", "median", "spread", "budget", "verdict", "made of"]

@@ -45,38 +45,8 @@ _TOKENS = (
     b"\\",
     b'"',
 )
-_NAMES = (
-    "role",
-    "content",
-    "type",
-    "id",
-    "index",
-    "choices",
-    "delta",
-    "message",
-    "messages",
-    "input",
-    "output",
-    "model",
-    "error",
-    "tool_calls",
-    "function",
-    "arguments",
-    "reasoning_content",
-    "reasoning",
-    "reasoning_details",
-    "thinking",
-    "signature",
-    "summary",
-    "finish_reason",
-    "stop_reason",
-    "status",
-    "prefix",
-    "previous_response_id",
-    "__proto__",
-    "",
-    "a" * 5000,
-)
+# Beside the names and words of the other input.
+_NAMES = ("error", "prefix", "previous_response_id", "__proto__", "", "a" * 5000)
 _TEXTS = (
     "",
     " ",
@@ -91,22 +61,10 @@ _TEXTS = (
     "e\u0301",
     "\u00e9",
     "a" * 70_000,
-    "assistant",
-    "user",
-    "tool",
-    "reasoning",
-    "function_call",
-    "thinking",
     "redacted_thinking",
-    "tool_use",
-    "error",
-    "stop",
-    "message_stop",
-    "response.completed",
-    "response.output_item.done",
-    "call_0",
     '{"a": 1e400, "a": 2}',
 )
+_WORD = re.compile(rb'"(\w{1,40})"')
 _NUMBERS = (0, -1, 1, 2**31, -(2**63), 2**64, 10**400, 0.1, 1e308, float("nan"), float("inf"), -0.0)
 _LINE = re.compile(rb"^data: ?(\{.*\})\r?$", re.MULTILINE)
 _DEEPEST = 60
@@ -189,14 +147,14 @@ def _as_json(data: bytes, other: bytes, random: Random) -> bytes:
     found = list(_LINE.finditer(data))
     if found:
         line = random.choice(found)
-        changed = _json(line[1], random)
+        changed = _json(line[1], other, random)
         # A changed event is still one line.
         return data[: line.start(1)] + changed.replace(b"\n", b" ") + data[line.end(1) :]
     start = data.find(b"{")
-    return data if start < 0 else data[:start] + _json(data[start:], random)
+    return data if start < 0 else data[:start] + _json(data[start:], other, random)
 
 
-def _json(data: bytes, random: Random) -> bytes:
+def _json(data: bytes, other: bytes, random: Random) -> bytes:
     try:
         value = json.loads(data, object_pairs_hook=Pairs)
     except (ValueError, RecursionError):
@@ -206,7 +164,7 @@ def _json(data: bytes, random: Random) -> bytes:
     if not places:
         return data
     holder, at = random.choice(places)
-    _change(holder, at, random, places)
+    _change(holder, at, random, places, [word.decode() for word in _WORD.findall(other)])
     try:
         text = _written(value, random.choice((", ", ",", " ,\n\t")), bool(random.randrange(4)))
     except RecursionError:
@@ -223,7 +181,13 @@ def _find(value: object, places: list[tuple[list[object], int]], depth: int) -> 
         _find(item[1] if isinstance(value, Pairs) else item, places, depth + 1)
 
 
-def _change(holder: list[object], at: int, random: Random, places: list[tuple[list[object], int]]) -> None:
+def _change(
+    holder: list[object],
+    at: int,
+    random: Random,
+    places: list[tuple[list[object], int]],
+    words: list[str],
+) -> None:
     item = holder[at]
     name, value = item if isinstance(holder, Pairs) and isinstance(item, tuple) else (None, item)
     what = random.randrange(7)
@@ -234,28 +198,24 @@ def _change(holder: list[object], at: int, random: Random, places: list[tuple[li
         holder.insert(random.randint(0, len(holder)), item)
         return
     if what == 2 and name is not None:
-        name = random.choice(_NAMES)
+        name = random.choice((*_NAMES, *words))
     elif what == 3:
         other, there = random.choice(places)
         taken = other[there] if there < len(other) else None
+        taken = taken[1] if isinstance(taken, tuple) else taken
         # A value may not come to hold itself.
-        value = json.loads(json.dumps(_plain(taken[1] if isinstance(taken, tuple) else taken)))
+        value = None if isinstance(taken, list | _Nested) else taken
     elif what == 4:
-        value = random.choice(([value], Pairs([(random.choice(_NAMES), value)])))
+        value = random.choice(([value], Pairs([(random.choice((*_NAMES, *words)), value)])))
     else:
-        value = _odd(random)
+        value = _odd(random, words)
     holder[at] = value if name is None else (name, value)
 
 
-def _plain(value: object) -> object:
-    """A copy without what `json` cannot say."""
-    return value if isinstance(value, str | int | float | bool | None) else None
-
-
-def _odd(random: Random) -> object:
+def _odd(random: Random, words: list[str]) -> object:
     match random.randrange(5):
         case 0:
-            return random.choice(_TEXTS)
+            return random.choice((*_TEXTS, *words))
         case 1:
             return random.choice(_NUMBERS)
         case 2:

@@ -47,7 +47,6 @@ type Target = Callable[[bytes], None]
 
 CODINGS = ("gzip", "deflate", "br", "zstd", "gzip, br", "zstd, zstd, gzip, deflate", "identity", "unknown")
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details")
-_THINKING = ("thinking", "redacted_thinking")
 _UNFOLDED = 1 << 16
 _EVENT = 200
 
@@ -241,13 +240,15 @@ def _bare(body: bytes, dialect: str, settings: Iterable[str]) -> object:
         if name in settings:
             continue
         if name == array and isinstance(value, list) and not isinstance(value, Pairs):
-            value = [_message(one, dialect) for one in value if not _is_reasoning(one, dialect)]
+            if dialect == "responses":
+                value = [one for one in value if not _has_type(one, "reasoning")]
+            value = [_message(one, dialect) for one in value]
         bare.append((name, value))
     return bare
 
 
-def _is_reasoning(item: object, dialect: str) -> bool:
-    return dialect == "responses" and isinstance(item, Pairs) and ("type", "reasoning") in item
+def _has_type(one: object, *types: str) -> bool:
+    return isinstance(one, Pairs) and any(("type", kind) in one for kind in types)
 
 
 def _message(one: object, dialect: str) -> object:
@@ -279,12 +280,8 @@ def _blocks(value: object) -> object:
     if isinstance(value, str):
         return [Pairs([("type", "text"), ("text", value)])] if value.strip() else []
     if isinstance(value, list) and not isinstance(value, Pairs):
-        return [part for part in value if not _is_thinking(part)]
+        return [part for part in value if not _has_type(part, "thinking", "redacted_thinking")]
     return value
-
-
-def _is_thinking(part: object) -> bool:
-    return isinstance(part, Pairs) and any(("type", kind) in part for kind in _THINKING)
 
 
 # ---- Files and notes ---------------------------------------------------------------------------------------

@@ -11,11 +11,11 @@ from reasoning_fix.machine.environment import (
     Values,
     read,
     removal,
-    store_variables,
     table,
     undone,
     variables,
 )
+from reasoning_fix.machine.trust import bundle
 
 VALUES = Values("http://127.0.0.1:8080", Path("/c/ca.pem"), Path("/c/bundle.pem"), ("api.deepseek.com",))
 ROW = """
@@ -53,8 +53,8 @@ def test_additions_of_the_persons_own_are_not_lost() -> None:
 
 
 def test_the_variables_that_name_cas() -> None:
-    assert {"SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "AWS_CA_BUNDLE"} <= set(store_variables())
-    assert not {"HTTPS_PROXY", "NO_PROXY", "NODE_USE_ENV_PROXY"} & set(store_variables())
+    assert {"SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "AWS_CA_BUNDLE"} <= set(bundle.VARIABLES)
+    assert not {"HTTPS_PROXY", "NO_PROXY", "NODE_USE_ENV_PROXY"} & set(bundle.VARIABLES)
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_a_mark_gives_back_only_variables_of_the_table() -> None:
         (('effect = "replaces"', ""), "found effect ''"),
         (('effect = "replaces"', 'effect = "adds"'), "found effect 'adds'"),
         (('kind = "bundle"', 'kind = "bundles"'), "Invalid enum value"),
-        (('name = "X_CA"', 'name = "X CA"'), "no name a shell can set"),
-        (('name = "X_CA"', 'name = "1X"'), "no name a shell can set"),
+        (('name = "X_CA"', 'name = "X CA"'), "not a name that a shell can set"),
+        (('name = "X_CA"', 'name = "1X"'), "not a name that a shell can set"),
         (("https://example.org/", "example.org"), "expected an https address"),
         (('does = "y"', 'does = "y"\nvalue = "1"'), "found value '1'"),
         (('does = "y"', 'do = "y"'), "unknown field"),

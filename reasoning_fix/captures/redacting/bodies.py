@@ -177,7 +177,8 @@ class _Reader:
             self.document.exchange(node, self.to.number(self.document.scalar(node)))
 
     def _member(self, name: str, value: Node, parent: Node, parent_key: str) -> None:
-        if name in _ARGUMENTS and value.kind == "string" and not self._is_message(parent):
+        # Beside a model, `input` is what a person says (Responses), not an argument.
+        if name in _ARGUMENTS and value.kind == "string" and "model" not in parent.members:
             self.streams.alone(self.document, value, self.to.arguments)
         elif (name in _ARGUMENTS and value.kind == "object") or name in _FREE:
             self._free(value)
@@ -187,10 +188,6 @@ class _Reader:
             _Reader(self.to, self.document, self.streams, True).value(value, name, parent, parent_key)
         else:
             self.value(value, name, parent, parent_key)
-
-    def _is_message(self, node: Node) -> bool:
-        """Whether `input` is what a person says (Responses), not an argument."""
-        return "model" in node.members
 
     def _string(self, node: Node, key: str, parent: Node | None, parent_key: str) -> None:
         text = self.document.string(node) or ""

@@ -22,10 +22,10 @@ class Node:
 
     __slots__ = ("begin", "end", "items", "keys", "kind", "members")
 
-    def __init__(self, kind: str, begin: int) -> None:
+    def __init__(self, kind: str, begin: int, end: int = 0) -> None:
         self.kind = kind
         self.begin = begin
-        self.end = begin
+        self.end = end
         self.items: list[Node] = []
         # Of an object: its names as nodes, and its values by name (the last one where a name is repeated).
         self.keys: list[tuple[Node, Node]] = []
@@ -99,7 +99,7 @@ class Document:
         found = pattern.match(self.text, at)
         if found is None:
             raise ValueError(f"no {kind} at {at}")
-        return _between(kind, at, found.end()), found.end()
+        return Node(kind, at, found.end()), found.end()
 
     def _flat(self, at: int) -> "tuple[Node, int]":
         """All strings of a value, its names too, as those of one array."""
@@ -108,7 +108,7 @@ class Document:
         while (token := _TOKEN.match(self.text, at)) is not None:
             at = token.end()
             if token[1] is not None:
-                node.items.append(_between("string", *token.span(1)))
+                node.items.append(Node("string", *token.span(1)))
                 continue
             depth += 1 if token[3] is not None else -1
             if depth == 0:
@@ -148,12 +148,6 @@ class Document:
         return _space(self.text, self._skip(",", at))
 
 
-def _between(kind: str, begin: int, end: int) -> Node:
-    node = Node(kind, begin)
-    node.end = end
-    return node
-
-
 def _space(text: str, at: int) -> int:
     found = _SPACE.match(text, at)
     assert found is not None
@@ -173,7 +167,7 @@ class Streams:
 
     def add(self, stream: Hashable, document: Document, node: "Node | None", change: Change) -> None:
         """Put a string at the end of a stream, unless it is in one already or is not a string."""
-        if node is None or node.kind != "string" or self.has(document, node):
+        if node is None or node.kind != "string" or (id(document), node.begin) in self._taken:
             return
         self._taken.add((id(document), node.begin))
         self._streams.setdefault(stream, (change, []))[1].append((document, node))
@@ -182,9 +176,6 @@ class Streams:
         """A string that belongs to no other."""
         self._alone += 1
         self.add(("alone", self._alone), document, node, change)
-
-    def has(self, document: Document, node: "Node") -> bool:
-        return (id(document), node.begin) in self._taken
 
     def flow(self) -> None:
         """Change every stream and cut it again where it was cut."""

@@ -64,9 +64,9 @@ class _Maker:
         given = one.flow
         host = self._host(callers.host_of(given))
         peer = given.client_conn.peername
-        client = connection.Client(
-            peername=(self._address(peer[0] if peer else ""), 0), sockname=("127.0.0.1", 0)
-        )
+        # An address of those kept for documentation (RFC 3849), the same for each client.
+        address = self.addresses.setdefault(peer[0] if peer else "", f"2001:db8::{len(self.addresses) + 1:x}")
+        client = connection.Client(peername=(address, 0), sockname=("127.0.0.1", 0))
         client.timestamp_start = given.request.timestamp_start
         made = http.HTTPFlow(client, connection.Server(address=(host, given.request.port)))
         made.request = self._request(one, host)
@@ -161,10 +161,6 @@ class _Maker:
         person = self.people.setdefault(lasting(value), f"sk-somebody-{len(self.people) + 1}")
         return f"Bearer {person}" if value != header.strip() else person
 
-    def _address(self, address: str) -> str:
-        """An address of those kept for documentation (RFC 3849), for each client the same."""
-        return self.addresses.setdefault(address, f"2001:db8::{len(self.addresses) + 1:x}")
-
 
 def _headers(given: dict[str, str]) -> http.Headers:
     return http.Headers((n.encode(), value.encode("utf-8", "surrogateescape")) for n, value in given.items())
@@ -194,7 +190,8 @@ def _noted(given: Notes, altered: bool, body: bytes, table: Table) -> dict[str, 
         lessons=[
             (means, detail)
             for means, detail in given.lessons
-            if _PARAMETER.fullmatch(means) and _is_known(detail, table)
+            if _PARAMETER.fullmatch(means)
+            and (_PARAMETER.fullmatch(detail) or detail == table.stand_in or table.is_placeholder(detail))
         ],
         model=given.model if _MODEL.fullmatch(given.model) else "",
         preferences=_preferences(given, _model(body)),
@@ -204,12 +201,6 @@ def _noted(given: Notes, altered: bool, body: bytes, table: Table) -> dict[str, 
         as_sent=not altered,
     )
     return metadata.plain(kept)
-
-
-def _is_known(detail: str, table: Table) -> bool:
-    """Whether what a lesson is about is a parameter, a field or a placeholder of the table."""
-    known = detail == table.stand_in or table.is_placeholder(detail)
-    return known or _PARAMETER.fullmatch(detail) is not None
 
 
 def _word(text: str) -> str:

@@ -189,7 +189,7 @@ def said(reply: Reply, key: str) -> str:
 
 
 def _message(value: object) -> str:
-    """The text of an error, whatever envelope it comes in."""
+    """The text of an error in any envelope."""
     if isinstance(value, str):
         return value
     if not isinstance(value, dict):

@@ -1,7 +1,6 @@
 """Where an audit asks: the URL, the provider as the table knows it, and the headers that carry the key."""
 
 import re
-from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import msgspec
@@ -42,10 +41,6 @@ class Target(msgspec.Struct, frozen=True):
     @property
     def dialect(self) -> Dialect:
         return self.endpoint.dialect
-
-    @property
-    def path(self) -> str:
-        return urlsplit(self.url).path
 
     def headers(self, key: str) -> dict[str, str]:
         """What goes with each request; no key, no header for it."""
@@ -131,10 +126,3 @@ def _full_url(base_url: str, dialect: Dialect) -> str:
         version = "/v1" if dialect == "messages" and not re.search(r"/v\d+$", path) else ""
         path += version + ending
     return parts._replace(path=path, fragment="").geturl()
-
-
-def shown_headers(headers: Mapping[str, str], key: str, name: str) -> dict[str, str]:
-    """Headers as they may be printed: the key's variable in place of the key."""
-    return {
-        header: value.replace(key, f"${name}") if key else value for header, value in sorted(headers.items())
-    }

@@ -1,6 +1,7 @@
-"""From findings to a rule of the provider table, and its row as TOML that the table can load. Pure."""
+"""From findings to a rule of the provider table, and its row as TOML that the table can load."""
 
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,14 +10,8 @@ import msgspec
 from reasoning_fix.diagnosis.audit.checklist import ABSENT, EMPTY, SPACE, WORDS, Findings
 from reasoning_fix.diagnosis.audit.spelling import TAGS
 from reasoning_fix.diagnosis.audit.targets import Target
-from reasoning_fix.providers.rows import (
-    CHAT_REASONING_FIELDS,
-    Endpoint,
-    ProviderRow,
-    ReasoningField,
-    Required,
-    Rule,
-)
+from reasoning_fix.providers import rows
+from reasoning_fix.providers.rows import Endpoint, ProviderRow, Rule
 from reasoning_fix.providers.table import NEUTRAL, Table, load_table, read_files
 
 _COMPARED = ("required", "placeholder", "known_empty", "thinks", "forbidden", "off")
@@ -62,7 +57,7 @@ def _preferred(old: Rule, table: Table, target: Target) -> tuple[str, ...]:
     return order if old.placeholder is None else (old.placeholder, *order)
 
 
-def _required(found: Findings) -> Required:
+def _required(found: Findings) -> rows.Required:
     if found.plain_turn.get(ABSENT) == "refused":
         return "always"
     if found.plain_turn_with_tools.get(ABSENT) == "refused":
@@ -103,12 +98,12 @@ def _switch(table: Table, target: Target, rule: Rule) -> str:
     return "" if switch is None else switch.name
 
 
-def reads(found: Findings, target: Target) -> tuple[ReasoningField, ...]:
+def reads(found: Findings, target: Target) -> tuple[rows.ReasoningField, ...]:
     """The fields of a chat message that reasoning is taken from, as far as was seen."""
-    came = [name for name in CHAT_REASONING_FIELDS if name in found.place.split(", ")]
+    came = [name for name in rows.CHAT_REASONING_FIELDS if name in found.place.split(", ")]
     if found.tool_turn.get(ABSENT) == "refused":
         came += [name for name, outcome in found.fields.items() if outcome == "accepted"]
-    return msgspec.convert(came, tuple[ReasoningField, ...])
+    return msgspec.convert(came, tuple[rows.ReasoningField, ...])
 
 
 def row_of(rule: Rule, found: Findings, target: Target, user_file: Path | None) -> ProviderRow:
@@ -151,8 +146,8 @@ def _table(name: str, row: msgspec.Struct) -> Iterator[str]:
             below.append((field.encode_name, value))
         else:
             yield f"{field.encode_name} = {_toml(value)}"
-    for key, rows in below:
-        for one in rows:
+    for key, inner in below:
+        for one in inner:
             yield ""
             yield from _table(f"{name}.{key}", one)
 
@@ -171,12 +166,15 @@ def _toml(value: object) -> str:
     raise AssertionError(f"no column holds {value!r}")
 
 
-def says_what_it_should(path: Path, rule: Rule, target: Target) -> bool:
-    """Whether this file, on top of the built-in table, gives that very rule to the model at that host.
+def says_what_it_should(toml: str, rule: Rule, target: Target) -> bool:
+    """Whether a table file with this text gives that very rule to the model at that host.
 
     Raises ProviderTableError.
     """
-    provider = load_table(path).provider(target.host)
+    with tempfile.TemporaryDirectory(prefix="reasoning-fix-") as folder:
+        path = Path(folder) / "rule.toml"
+        path.write_text(toml, encoding="utf-8")
+        provider = load_table(path).provider(target.host)
     return provider is not None and provider.rule(target.model, target.dialect) == rule
 
 

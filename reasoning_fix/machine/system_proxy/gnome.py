@@ -58,7 +58,9 @@ class Gnome:
             return ["an automatic configuration (PAC)"]
         if current[_MODE] != "'manual'":
             return []
-        found = [(current[f"{_ROOT}.{kind} host"], current[f"{_ROOT}.{kind} port"]) for kind in _HTTP]
+        found = [
+            (current[f"{_ROOT}.{kind} host"], current[f"{_ROOT}.{kind} port"]) for kind in ("https", "http")
+        ]
         return list(dict.fromkeys(f"{_string(host)}:{port}" for host, port in found if _string(host)))
 
     def write(self, changes: Settings) -> list[Command]:
@@ -67,9 +69,6 @@ class Gnome:
             for key, value in changes.items()
             if value is not None
         ]
-
-
-_HTTP = ("https", "http")
 
 
 def _string(text: str | None) -> str:

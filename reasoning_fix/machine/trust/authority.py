@@ -240,7 +240,10 @@ def _make(hosts: Iterable[str], now: datetime.datetime) -> dict[str, bytes]:
     key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
     identity = x509.SubjectKeyIdentifier.from_public_key(root_key.public_key()).digest.hex()[:8]
     # Each CA has a name of its own: trust stores tell certificates apart by it.
-    root_name, name = _named(f"reasoning-fix CA {identity}"), _named(f"reasoning-fix proxy CA {identity}")
+    root_name, name = (
+        x509.Name.from_rfc4514_string(f"O=reasoning-fix,CN=reasoning-fix {kind} {identity}")
+        for kind in ("CA", "proxy CA")
+    )
     root = _certificate(root_name, root_key, root_name, root_key, 1, permitted, now)
     certificate = _certificate(name, key, root_name, root_key, 0, permitted, now)
     private = key.private_bytes(
@@ -259,15 +262,6 @@ def _derived(root: x509.Certificate) -> dict[str, bytes]:
         b"reasoning-fix", None, root, None, serialization.NoEncryption()
     )
     return dict(zip(DERIVED_FILES, (text, text, p12, DEFAULT_DHPARAM), strict=True))
-
-
-def _named(name: str) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.COMMON_NAME, name),
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "reasoning-fix"),
-        ]
-    )
 
 
 def _certificate(

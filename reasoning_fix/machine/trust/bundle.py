@@ -17,11 +17,11 @@ from pathlib import Path
 
 import certifi
 
-from reasoning_fix.machine.environment import store_variables
+from reasoning_fix.machine.environment import table
 from reasoning_fix.store import private_files
 
 # Variables by which a person may have given programs further CAs.
-VARIABLES = store_variables()
+VARIABLES = tuple(row.name for row in table() if row.effect)
 # Where systems keep their own bundle (the list of Go's crypto/x509, root_linux.go and root_bsd.go).
 SYSTEM_BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -58,10 +58,11 @@ def _content(path: Path, own: str, environment: Mapping[str, str]) -> bytes:
     parts = []
     for source in sources:
         blocks = []
-        for certificate in certificates(_read(source)):
-            if certificate not in seen:
-                seen.add(certificate)
-                blocks.append(ssl.DER_cert_to_PEM_cert(certificate))
+        with contextlib.suppress(OSError):
+            for certificate in certificates(source.read_bytes()):
+                if certificate not in seen:
+                    seen.add(certificate)
+                    blocks.append(ssl.DER_cert_to_PEM_cert(certificate))
         # A personal file stays remembered though another has all of it.
         parts.append(f"{_FROM}{source}\n{''.join(blocks)}")
     parts.append(f"# reasoning-fix\n{own}")
@@ -80,13 +81,6 @@ def _personal(bundle: Path, environment: Mapping[str, str]) -> list[Path]:
         named += [Path(line.removeprefix(_FROM)) for line in lines if line.startswith(_FROM)]
     paths = dict.fromkeys(path.absolute() for path in named if path.is_file())
     return [path for path in paths if path.name not in _NOT_PERSONAL and path not in _system()]
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
 
 
 def certificates(content: bytes) -> Iterator[bytes]:

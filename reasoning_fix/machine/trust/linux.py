@@ -92,7 +92,8 @@ def _store(machine: Machine, ca: Authority, family: Family, command: str) -> Sto
     before = machine.read(anchor)
     lies_there = bundle.holds(before or b"", ca.pem)
     taken_in = bundle.holds(machine.read(machine.root / family.bundle) or b"", ca.pem)
-    update = (command, *_elsewhere(machine, family))
+    below = () if machine.root == Path("/") else family.elsewhere
+    update = (command, *(word for option, path in below for word in (option, str(machine.root / path))))
     return Store(
         kind="system",
         title=f"the system's store ({family.title})",
@@ -110,9 +111,3 @@ def _store(machine: Machine, ca: Authority, family: Family, command: str) -> Sto
         if lies_there or taken_in
         else (),
     )
-
-
-def _elsewhere(machine: Machine, family: Family) -> tuple[str, ...]:
-    if machine.root == Path("/"):
-        return ()
-    return tuple(word for option, path in family.elsewhere for word in (option, str(machine.root / path)))

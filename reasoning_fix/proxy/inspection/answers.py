@@ -12,21 +12,8 @@ import msgspec
 
 from reasoning_fix.dialects import chat_answers, message_answers, response_answers
 from reasoning_fix.dialects.wire import Answered, AnswerError
-from reasoning_fix.proxy.inspection.parts import (
-    LONGEST,
-    Members,
-    Part,
-    array,
-    chat_parts,
-    compact,
-    content_parts,
-    decoded,
-    item_parts,
-    members,
-    pretty,
-    shortened,
-    text,
-)
+from reasoning_fix.proxy.inspection import parts
+from reasoning_fix.proxy.inspection.parts import Members, Part
 from reasoning_fix.proxy.inspection.pieces import Entry, Transcript
 from reasoning_fix.proxy.inspection.requests import title
 from reasoning_fix.proxy.stats.tables import size
@@ -82,37 +69,44 @@ class _Gathered:
         self.unread = 0
 
     def take(self, event: Members) -> None:
-        response = members(event.get("response"))
-        for holder in (event, members(event.get("message")), response, members(event.get("delta"))):
+        response = parts.members(event.get("response"))
+        for holder in (
+            event,
+            parts.members(event.get("message")),
+            response,
+            parts.members(event.get("delta")),
+        ):
             self._look(holder, "")
             if holder is not event or "output" in holder:
                 self._stop("", holder.get("status"))
-        for choice in array(event.get("choices")):
-            one = members(choice)
+        for choice in parts.array(event.get("choices")):
+            one = parts.members(choice)
             self._look(one, one.get("index", 0))
-        if text(event.get("type")) in _ENDS:
+        if parts.text(event.get("type")) in _ENDS:
             self.ended = True
 
     def _look(self, holder: Members, index: object) -> None:
-        self.model = self.model or text(holder.get("model"))
-        for name, value in members(holder.get("usage")).items():
+        self.model = self.model or parts.text(holder.get("model"))
+        for name, value in parts.members(holder.get("usage")).items():
             if value is not None:
                 self.usage[name] = value
         self._stop(index, holder.get("finish_reason"))
         self._stop(index, holder.get("stop_reason"))
-        if reason := text(members(holder.get("incomplete_details")).get("reason")):
+        if reason := parts.text(parts.members(holder.get("incomplete_details")).get("reason")):
             self._stop("", f"incomplete: {reason}")
         if error := holder.get("error"):
-            one = members(error)
-            said = text(one.get("message")) or (error if isinstance(error, str) else compact(error))
+            one = parts.members(error)
+            said = parts.text(one.get("message")) or (
+                error if isinstance(error, str) else parts.compact(error)
+            )
             if said not in self.errors and len(self.errors) < _MOST_ERRORS:
                 self.errors.append(said)
 
     def _stop(self, index: object, reason: object) -> None:
-        if text(reason) and reason not in ("in_progress", "queued"):
+        if parts.text(reason) and reason not in ("in_progress", "queued"):
             key = index if isinstance(index, int | str) else ""
             if not self.stops.get(key, "").startswith("incomplete: "):
-                self.stops[key] = compact(reason, 200).strip('"')
+                self.stops[key] = parts.compact(reason, 200).strip('"')
             self.ended = True
 
     def used(self) -> str:
@@ -122,12 +116,12 @@ class _Gathered:
             for path in paths:
                 value: object = self.usage
                 for key in path:
-                    value = members(value).get(key)
+                    value = parts.members(value).get(key)
                 if isinstance(value, int | float):
                     found[name] = value
                     break
         if "in" not in found and "out" not in found:
-            return compact(self.usage)
+            return parts.compact(self.usage)
         came = f"{found.get('in', '?')} in" + (f" ({found['cached']} cached)" if found.get("cached") else "")
         came += f" and {found['besides']} from cache" if found.get("besides") else ""
         went = f"{found.get('out', '?')} out"
@@ -163,23 +157,23 @@ def _entries(folder: _Folder) -> list[Entry]:
 
 
 def _choice(answer: Answered) -> Iterable[Part]:
-    message: dict[str, object] = {name: decoded(value) for name, value in answer.fields.items()}
+    message: dict[str, object] = {name: parts.decoded(value) for name, value in answer.fields.items()}
     message["content"] = answer.turn.text
     message["tool_calls"] = [
         {"id": call.id, "function": {"name": call.name, "arguments": call.arguments}}
         for call in answer.turn.calls
     ]
-    return chat_parts(message)
+    return parts.chat_parts(message)
 
 
 def _blocks(blocks: Sequence[bytes]) -> Iterator[Part]:
     for block in blocks:
-        yield from content_parts([decoded(block)])
+        yield from parts.content_parts([parts.decoded(block)])
 
 
 def _items(items: Sequence[bytes]) -> Iterator[Part]:
     for item in items:
-        yield from item_parts(members(decoded(item)))
+        yield from parts.item_parts(parts.members(parts.decoded(item)))
 
 
 def read_answer(body: bytes, dialect: str, ended: Ended, snapshots: bool = False) -> Transcript:
@@ -227,7 +221,7 @@ def _folded(
             continue
         if number < 3 or _TELLING.search(payload):
             try:
-                gathered.take(members(decoded(payload)))
+                gathered.take(parts.members(parts.decoded(payload)))
             except ValueError:
                 gathered.unread += 1
                 continue
@@ -249,12 +243,12 @@ def _folded(
 def _facts(gathered: _Gathered, ended: Ended, streamed: bool) -> list[tuple[str, str]]:
     facts = [("status", str(ended.status))] if ended.status != 200 else []
     if gathered.model:
-        facts.append(("model", compact(gathered.model, 200).strip('"')))
+        facts.append(("model", parts.compact(gathered.model, 200).strip('"')))
     if gathered.stops:
         facts.append(("finish", ", ".join(gathered.stops.values())))
     if gathered.usage:
         facts.append(("usage", gathered.used()))
-    facts += [("error", compact(error, 2000).strip('"')) for error in gathered.errors]
+    facts += [("error", parts.compact(error, 2000).strip('"')) for error in gathered.errors]
     if ended.cut:
         facts.append(("end", f"complete; after it: {ended.cut}" if gathered.ended else ended.cut))
     elif streamed and not gathered.ended and not gathered.errors:
@@ -267,6 +261,8 @@ def _facts(gathered: _Gathered, ended: Ended, streamed: bool) -> list[tuple[str,
 def _plain(body: bytes) -> list[Part]:
     """A body that is not an answer: an error, most of the time."""
     try:
-        return [Part("", pretty(decoded(body)))]
+        return [Part("", parts.pretty(parts.decoded(body)))]
     except ValueError:
-        return [Part("", shortened(body[: 4 * LONGEST].decode("utf-8", "replace"), LONGEST))]
+        return [
+            Part("", parts.shortened(body[: 4 * parts.LONGEST].decode("utf-8", "replace"), parts.LONGEST))
+        ]

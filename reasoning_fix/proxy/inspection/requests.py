@@ -17,18 +17,8 @@ from reasoning_fix.dialects.turns import Turn
 from reasoning_fix.dialects.wire import KeptByServer, NotChatError, Request
 from reasoning_fix.dialects.wire import read_request as read_by
 from reasoning_fix.engine.report import Treated
-from reasoning_fix.proxy.inspection.parts import (
-    REASONING_FIELDS,
-    Members,
-    Part,
-    array,
-    chat_parts,
-    compact,
-    content_parts,
-    item_parts,
-    members,
-    text,
-)
+from reasoning_fix.proxy.inspection import parts
+from reasoning_fix.proxy.inspection.parts import Members, Part
 from reasoning_fix.proxy.inspection.pieces import Entry, Transcript
 from reasoning_fix.proxy.stats.tables import size
 
@@ -82,7 +72,7 @@ def read_request(body: bytes, dialect: str, top: Members, told: Told) -> Transcr
     """What a transcript shows of this request, `top` being its body decoded."""
     transcript = Transcript(f"{_TITLES[dialect]} request, {size(len(body))}")
     history = top.get(_HISTORY[dialect])
-    items = [history] if isinstance(history, str) else array(history)
+    items = [history] if isinstance(history, str) else parts.array(history)
     treated = {turn.index: turn for turn in told.turns or ()}
     transcript.facts = [*_facts(top, len(items)), *_done(told)]
     if any(turn.status in _ADDED for turn in treated.values()):
@@ -123,12 +113,15 @@ def _entries(
     """An entry for each message; the items that a model says in one go (Responses) are one."""
     entries = []
     for role, run in _runs(dialect, items, wanted):
-        mine = [members(items[position]) for position in run]
+        mine = [parts.members(items[position]) for position in run]
         where = f"[{run[0]}]" if len(run) == 1 else f"[{run[0]}-{run[-1]}]"
         read = partial(_joined, _PARTS[dialect], mine) if mine[0] else partial(_odd, items[run[0]])
         entry = Entry(f"{where} {role}", read, count=len(run))
         if role == "assistant":
-            _treat(entry, places.get(run[0]), note(run[0], partial(_think, mine)))
+            entry.note = note(run[0], partial(_think, mine))
+            if (turn := places.get(run[0])) is not None:
+                entry.added = turn.status in _ADDED
+                entry.statuses = Counter({turn.status: 1})
         strange = dict.fromkeys(odd[position] for position in run if position in odd)
         entry.note = "; ".join(filter(None, (entry.note, *strange)))
         entries.append(entry)
@@ -140,45 +133,41 @@ def _runs(dialect: str, items: Sequence[object], wanted: range) -> Iterator[tupl
     has_items = dialect == "responses"
 
     def key(position: int) -> tuple[str, int]:
-        one = members(items[position])
-        role = _role(one) if has_items else text(one.get("role")) or "?"
+        one = parts.members(items[position])
+        role = _role(one) if has_items else parts.text(one.get("role")) or "?"
         return role, -1 if has_items and role == "assistant" else position
 
     for (role, _), run in groupby(wanted, key):
         yield role, list(run)
 
 
-def _treat(entry: Entry, turn: Treated | None, note: str) -> None:
-    entry.note = note
-    if turn is not None:
-        entry.added = turn.status in _ADDED
-        entry.statuses = Counter({turn.status: 1})
-
-
 def _think(messages: Sequence[Members]) -> bool:
     """Whether messages have any reasoning in them, blank or not."""
     return any(
         _kind(message) == "reasoning"
-        or any(message.get(name) is not None for name in REASONING_FIELDS)
-        or any("thinking" in text(members(block).get("type")) for block in array(message.get("content")))
-        or "think>" in text(message.get("content"))
+        or any(message.get(name) is not None for name in parts.REASONING_FIELDS)
+        or any(
+            "thinking" in parts.text(parts.members(block).get("type"))
+            for block in parts.array(message.get("content"))
+        )
+        or "think>" in parts.text(message.get("content"))
         for message in messages
     )
 
 
 def _blocks(message: Members) -> Iterable[Part]:
-    return content_parts(message.get("content"))
+    return parts.content_parts(message.get("content"))
 
 
 _PARTS: dict[str, Callable[[Members], Iterable[Part]]] = {
-    "chat_completions": chat_parts,
+    "chat_completions": parts.chat_parts,
     "messages": _blocks,
-    "responses": item_parts,
+    "responses": parts.item_parts,
 }
 
 
 def _odd(item: object) -> list[Part]:
-    return [Part("", item if isinstance(item, str) else compact(item))]
+    return [Part("", item if isinstance(item, str) else parts.compact(item))]
 
 
 def _as_read(body: bytes, dialect: str) -> Request | None:
@@ -202,19 +191,19 @@ def _places(request: Request, treated: Mapping[int, Treated]) -> dict[int, Treat
     return found
 
 
-def _joined(parts: Callable[[Members], Iterable[Part]], messages: Sequence[Members]) -> Iterator[Part]:
+def _joined(read: Callable[[Members], Iterable[Part]], messages: Sequence[Members]) -> Iterator[Part]:
     for message in messages:
-        yield from parts(message)
+        yield from read(message)
 
 
 def _kind(item: Members) -> str:
-    return text(item.get("type")) or ("message" if "role" in item else "")
+    return parts.text(item.get("type")) or ("message" if "role" in item else "")
 
 
 def _role(item: Members) -> str:
     kind = _kind(item)
     if kind == "message":
-        return text(item.get("role")) or _said_by(item)
+        return parts.text(item.get("role")) or _said_by(item)
     if kind == "reasoning" or kind.endswith("_call"):
         return "assistant"
     if not item:
@@ -225,36 +214,39 @@ def _role(item: Members) -> str:
 def _said_by(item: Members) -> str:
     """Whose a message without a role is, as the dialect reads it."""
     content = item.get("content")
-    made = any(text(members(part).get("type")) in ("output_text", "refusal") for part in array(content))
+    made = any(
+        parts.text(parts.members(part).get("type")) in ("output_text", "refusal")
+        for part in parts.array(content)
+    )
     return "assistant" if "role" not in item and (made or content in (None, [])) else "?"
 
 
 def _system(top: Members) -> list[Entry]:
     """A system prompt that stands beside the history."""
     return [
-        Entry(f"[{name}]", partial(content_parts, top[name]))
+        Entry(f"[{name}]", partial(parts.content_parts, top[name]))
         for name in ("system", "instructions")
         if top.get(name)
     ]
 
 
 def _facts(top: Members, count: int) -> list[tuple[str, str]]:
-    facts = [("model", text(top.get("model")) or "?")]
-    facts += [(name, compact(top[name])) for name in _TELLING if top.get(name) is not None]
-    if tools := array(top.get("tools")):
-        names = [_tool(members(tool)) for tool in tools[:_MOST_TOOLS]]
+    facts = [("model", parts.text(top.get("model")) or "?")]
+    facts += [(name, parts.compact(top[name])) for name in _TELLING if top.get(name) is not None]
+    if tools := parts.array(top.get("tools")):
+        names = [_tool(parts.members(tool)) for tool in tools[:_MOST_TOOLS]]
         more = f", and {len(tools) - _MOST_TOOLS} more" if len(tools) > _MOST_TOOLS else ""
         facts.append(("tools", f"{len(tools)}: {', '.join(names)}{more}"))
     others = [name for name in top if name not in _TELLING and name not in _SHOWN_ELSEWHERE]
     if others:
-        facts.append(("also", ", ".join(compact(name, 60).strip('"') for name in others[:_MOST_TOOLS])))
+        facts.append(("also", ", ".join(parts.compact(name, 60).strip('"') for name in others[:_MOST_TOOLS])))
     facts.append(("messages", str(count)))
     return facts
 
 
 def _tool(tool: Members) -> str:
-    name = text(tool.get("name")) or text(members(tool.get("function")).get("name"))
-    return compact(name or text(tool.get("type")) or "?", 80).strip('"')
+    name = parts.text(tool.get("name")) or parts.text(parts.members(tool.get("function")).get("name"))
+    return parts.compact(name or parts.text(tool.get("type")) or "?", 80).strip('"')
 
 
 def _done(told: Told) -> list[tuple[str, str]]:
