@@ -12,6 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from reasoning_fix.dialects.turns import Turn
+from reasoning_fix.dialects.twins import mended
 from reasoning_fix.dialects.wire import Answered, AnswerError, NotChatError
 from reasoning_fix.engine.caller import Caller
 from reasoning_fix.engine.history import NONE, Fingerprints, Slot, slot
@@ -222,9 +223,9 @@ def make_record(
 
 
 def is_text(value: bytes) -> bool:
-    """Whether it may be sent: no provider could parse a request with bytes that are not UTF-8."""
+    """Whether it may be sent: no provider could parse bytes that are not UTF-8, or half a character."""
     try:
         value.decode()
     except UnicodeDecodeError:
         return False
-    return True
+    return b"\\u" not in value or mended(value) == value

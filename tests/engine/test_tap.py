@@ -9,6 +9,7 @@ import pytest
 from reasoning_fix.dialects import DIALECTS
 from reasoning_fix.engine.exchange import Exchange
 from reasoning_fix.engine.matching.verdicts import Content
+from reasoning_fix.engine.recording import is_text
 from reasoning_fix.streams.events import EventReader
 from tests import SAMPLES
 from tests.conversations import Scene, user
@@ -161,3 +162,11 @@ def test_long_streams_are_read_as_they_come() -> None:
     assert len(tap._held) < 40
     tap(b"data: [DONE]\r\n\r\n")
     assert [(opened.text, complete) for opened, complete in scene.records()] == [("a" * 1000, True)]
+
+
+@pytest.mark.parametrize(
+    ("value", "fits"),
+    [(b'"a"', True), (b'"\\ud83d\\ude00"', True), (b'[{"thinking":"\\ud83d"}]', False), (b'"\xff"', False)],
+)
+def test_what_no_provider_could_parse_is_not_recorded(value: bytes, fits: bool) -> None:
+    assert is_text(value) is fits
