@@ -10,6 +10,7 @@ the credential can make such a mark.
 It knows no flow and no store. A fault in here leaves what comes as it is.
 """
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -19,11 +20,15 @@ import msgspec
 from reasoning_fix.dialects.splice import SpliceError, items, members, set_in_items, set_items, set_members
 from reasoning_fix.engine.history import Fingerprints
 
+logger = logging.getLogger(__name__)
+
 _LONGEST_EVENT = 1024 * 1024
 _EVENT_END = re.compile(rb"\r?\n\r?\n")
 _DATA = re.compile(rb"data: ?(\{.*\})\s*", re.DOTALL)
 # `n` behind a mark: the answer had no content, which is not the same as an empty one.
 _MARK = re.compile(r"<!-- reasoning-fix ([0-9a-f]{24})(n?) -->(?:\n\n|\s*\Z)")
+# In every mark, and nothing of it is ever spelled otherwise in JSON.
+_NAME = b"reasoning-fix"
 _FIELDS = ("reasoning_content", "reasoning")
 
 type Json = dict[str, Any]
@@ -66,7 +71,7 @@ class Showing:
         self._fingerprints = fingerprints
         self._style = style
         self._choices: dict[int, _Choice] = {}
-        self._rest = b""
+        self._rest = bytearray()
         self._has_given_up = False
 
     def feed(self, data: bytes) -> bytes:
@@ -74,12 +79,15 @@ class Showing:
         if self._has_given_up:
             return data
         pieces: list[bytes] = []
+        # What came before holds no end, but for its last bytes: an event in many pieces is searched once.
+        searched = max(0, len(self._rest) - 3)
         self._rest += data
         at = 0
-        for end in _EVENT_END.finditer(self._rest):
-            pieces += (self._event(self._rest[at : end.start()]), end[0])
-            at = end.end()
-        self._rest = self._rest[at:]
+        for end in _EVENT_END.finditer(bytes(memoryview(self._rest)[searched:])):
+            first, last = searched + end.start(), searched + end.end()
+            pieces += (self._event(bytes(self._rest[at:first])), end[0])
+            at = last
+        del self._rest[:at]
         if len(self._rest) > _LONGEST_EVENT:
             self._has_given_up = True
             pieces.append(self.end())
@@ -87,7 +95,7 @@ class Showing:
 
     def end(self) -> bytes:
         """What is left of a stream that has ended."""
-        rest, self._rest = self._rest, b""
+        rest, self._rest = bytes(self._rest), bytearray()
         return rest
 
     def whole(self, body: bytes) -> bytes:
@@ -102,9 +110,11 @@ class Showing:
         try:
             told = msgspec.json.decode(payload)
             changed = [self._choice(n, one) for n, one in enumerate(told["choices"])]
-        except (msgspec.MsgspecError, UnicodeError, RecursionError, KeyError, TypeError, AttributeError):
+            return msgspec.json.encode(told) if any(changed) else payload
+        except Exception as fault:
+            # Whatever it is: the client gets what the provider said.
+            logger.debug("an answer whose thought is not shown", exc_info=fault)
             return payload
-        return msgspec.json.encode(told) if any(changed) else payload
 
     def _choice(self, position: int, told: Json) -> bool:
         """Add to the content of a choice, or of a part of it. Returns whether there was anything to add."""
@@ -137,13 +147,15 @@ class Showing:
 
 def unshown(body: bytes, fingerprints: Fingerprints) -> bytes:
     """A request without the thoughts that were shown to its client; as it came if there are none."""
+    if _NAME not in body:
+        return body
     try:
         array = members(body)["messages"]
         messages = body[array.begin : array.end]
         changes = {
             index: change
             for index, message in enumerate(items(messages))
-            if b"reasoning-fix" in message and (change := _taken_out(message, fingerprints))
+            if _NAME in message and (change := _taken_out(message, fingerprints))
         }
         if not changes:
             return body

@@ -13,6 +13,7 @@ from mitmproxy.log import ALERT
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import KeptByServer, NotChatError
 from reasoning_fix.engine.caller import Caller
+from reasoning_fix.engine.engine import Engine
 from reasoning_fix.engine.exchange import Exchange
 from reasoning_fix.engine.showing import Showing, unshown
 from reasoning_fix.engine.tap import Tap
@@ -266,7 +267,7 @@ class Interceptor:
             raise NotChatError("its body does not decompress") from None
         caller = callers.caller(flow, route, engine.installation)
         if self._options.show is not None and caller.endpoint.dialect == SHOWN_ON:
-            body = _take_out_shown(flow, body, caller)
+            return lambda: _restored_without_shown(engine, body, caller)
         return lambda: engine.restore(body, caller, defers=True)
 
     def _send_on(self, flow: http.HTTPFlow, exchange: Exchange, came: float) -> None:
@@ -390,18 +391,24 @@ def _finish_tap(flow: http.HTTPFlow, passage: Passage, complete: bool) -> None:
         response.raw_content = _as_coded(response, kept)
 
 
-def _take_out_shown(flow: http.HTTPFlow, body: bytes, caller: Caller) -> bytes:
-    """A request without the thoughts that were shown to its client."""
+def _restored_without_shown(engine: Engine, body: bytes, caller: Caller) -> Exchange:
+    """The exchange of a request, without the thoughts that were shown to its client."""
     left = unshown(body, caller.fingerprints)
+    exchange = engine.restore(left, caller, defers=True)
     if left is not body:
-        flow.request.content = left
-        _comment(flow, "thoughts that were shown are taken out")
-    return left
+        exchange.is_changed = True
+        exchange.report.remarks += ("thoughts that were shown are taken out",)
+    return exchange
 
 
 def _show_whole(response: http.Response, showing: Showing) -> None:
-    """Show the thoughts of an answer that is here as a whole."""
-    body = response.content or b""
+    """Show the thoughts of an answer that is here as a whole, if it can be read."""
+    try:
+        body = response.content
+    except ValueError:
+        return
+    if not body:
+        return
     if _is_stream(response):
         response.content = showing.feed(body) + showing.end()
     else:
