@@ -3,26 +3,23 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from mitmproxy import command, contentviews, ctx, flow, http, tls
+from mitmproxy import contentviews, ctx, http, tls
 from mitmproxy.addonmanager import Loader
 from mitmproxy.log import ALERT
 
 from reasoning_fix.dialects.splice import SpliceError
 from reasoning_fix.dialects.wire import KeptByServer, NotChatError
-from reasoning_fix.engine.caller import Caller
-from reasoning_fix.engine.engine import Engine
 from reasoning_fix.engine.exchange import Exchange
-from reasoning_fix.engine.showing import Showing, unshown
 from reasoning_fix.engine.tap import Tap
 from reasoning_fix.providers import refusals
 from reasoning_fix.providers.refusals import PASSED_ON, STATUSES
 from reasoning_fix.providers.table import Table, load_table
-from reasoning_fix.proxy import background, callers, metadata, options, passages
+from reasoning_fix.proxy import background, callers, metadata, options, passages, shown
 from reasoning_fix.proxy.callers import Route, host_of
-from reasoning_fix.proxy.explain import explain
+from reasoning_fix.proxy.commands import Commands
 from reasoning_fix.proxy.health import StoreState, counts
 from reasoning_fix.proxy.held_back import HeldBack
 from reasoning_fix.proxy.inspection.view import ChatView
@@ -32,15 +29,13 @@ from reasoning_fix.proxy.pages import is_own_page
 from reasoning_fix.proxy.passages import Passage
 from reasoning_fix.proxy.resources import Resources
 from reasoning_fix.proxy.retry import reason, retry
-from reasoning_fix.proxy.stats import counting, tables
+from reasoning_fix.proxy.stats import counting
 from reasoning_fix.proxy.stats.book import Book
 from reasoning_fix.store.memory import MemoryStore
 from reasoning_fix.streams.copies import Kept
 
 logger = logging.getLogger(__name__)
 
-# The wire on which thoughts can be shown.
-SHOWN_ON = "chat_completions"
 MARK = ":adhesive_bandage:"
 # An answer in one document of known length is no use to a client before its end: up to so many bytes it is
 # left to mitmproxy, which passes it on whole (a streamed body costs it 0.4 ms more).
@@ -58,7 +53,7 @@ class Interceptor:
 
     def __init__(self) -> None:
         # Part of this addon wherever it is loaded: without it a constrained CA's certificates are refused.
-        self.addons = [PermittedLeaves(), HeldBack()]
+        self.addons = [PermittedLeaves(), HeldBack(), Commands(self._open)]
         self._table: Table = load_table()
         self._given: Options | None = None
         self._resources: Resources | None = None
@@ -178,26 +173,14 @@ class Interceptor:
                 coding, streamed=streamed, length=size, keep=keep, may_refuse=size is None
             )
             is_short = size is not None and size <= (_WHOLE_STREAM if streamed else _WHOLE)
-            if self._shows(passage.exchange):
-                self._show(response, passage, as_it_comes=streamed and not coding and size is None)
+            if self._options.show is not None:
+                passage.showing = shown.showing(self._options, passage.exchange)
+            if passage.showing is not None:
+                as_it_comes = streamed and not coding and size is None
+                passage.tap.showing = passage.showing if as_it_comes else None
+                response.stream = passage.tap if as_it_comes else False
             elif response.stream or not is_short:
                 response.stream = passage.tap
-
-    def _shows(self, exchange: Exchange) -> bool:
-        """Whether the person wants to see the thoughts in this answer."""
-        show = self._options.show
-        if show is None or exchange.caller.endpoint.dialect != SHOWN_ON:
-            return False
-        return show.search(exchange.report.model) is not None
-
-    def _show(self, response: http.Response, passage: Passage, as_it_comes: bool) -> None:
-        """Have the thoughts of an answer shown: as they come, or when it is here as a whole."""
-        passage.showing = Showing(passage.exchange.caller.fingerprints, self._options.show_as)
-        if as_it_comes and passage.tap is not None:
-            passage.tap.showing = passage.showing
-            response.stream = passage.tap
-        else:
-            response.stream = False
 
     async def _retry(self, flow: http.HTTPFlow, passage: Passage, refusal: bytes) -> Exchange | None:
         refused, first = passage.exchange, flow.response
@@ -205,8 +188,8 @@ class Interceptor:
         if again is None or refused.refused is None:
             return None
         taught = again.was_answered()
-        if flow.response is not None and self._shows(again):
-            _show_whole(flow.response, Showing(again.caller.fingerprints, self._options.show_as))
+        if flow.response is not None and (how := shown.showing(self._options, again)) is not None:
+            shown.show_whole(flow.response, how, _is_stream(flow.response))
         if first is not None and isinstance(tap := first.stream, Tap):
             tap.put_in_place(_in_coding_of(first, flow.response))
         if passage.counted is not None:
@@ -250,7 +233,7 @@ class Interceptor:
             passage.exchange.settle()
             _finish_tap(flow, passage, complete)
             if passage.showing is not None and flow.response is not None and flow.response.stream is False:
-                _show_whole(flow.response, passage.showing)
+                shown.show_whole(flow.response, passage.showing, _is_stream(flow.response))
             if not passage.is_retry:
                 metadata.answered(flow, passage.exchange.recorder.answered)
         except Exception as fault:
@@ -266,8 +249,8 @@ class Interceptor:
         except ValueError:
             raise NotChatError("its body does not decompress") from None
         caller = callers.caller(flow, route, engine.installation)
-        if self._options.show is not None and caller.endpoint.dialect == SHOWN_ON:
-            return lambda: _restored_without_shown(engine, body, caller)
+        if self._options.show is not None:
+            return lambda: shown.restored_without(engine, body, caller)
         return lambda: engine.restore(body, caller, defers=True)
 
     def _send_on(self, flow: http.HTTPFlow, exchange: Exchange, came: float) -> None:
@@ -288,7 +271,7 @@ class Interceptor:
         else:
             account()
         report = exchange.report
-        if self._shows(exchange):
+        if self._options.show is not None and shown.showing(self._options, exchange) is not None:
             # Nobody could add to an answer that is compressed as it streams.
             flow.request.headers["accept-encoding"] = "identity"
         if exchange.is_changed:
@@ -311,28 +294,6 @@ class Interceptor:
     def _is_foreign(self, flow: http.HTTPFlow) -> bool:
         """Whether a flow is not for people to look at here: it passes as it comes."""
         return not (self._options.decrypt_all or _is_own_page(flow) or self._route(flow))
-
-    @command.command("reasoning_fix.learned")  # type: ignore[untyped-decorator]
-    def learned(self) -> Sequence[str]:
-        """What refusals taught about hosts and models, oldest first."""
-        return [lesson.text() for lesson in self._open().engine.knowledge.lessons.all()]
-
-    @command.command("reasoning_fix.stats")  # type: ignore[untyped-decorator]
-    def stats(self, days: int = 7) -> Sequence[str]:
-        """What happened in the last days: requests, turns, refusals, cache hits, clients."""
-        return tables.report(self._open().book.counts(max(1, days)))
-
-    @command.command("reasoning_fix.forget")  # type: ignore[untyped-decorator]
-    def forget(self, host: str = "") -> None:
-        """Forget what refusals taught about a host, or about all of them."""
-        count = self._open().engine.knowledge.lessons.forget(host)
-        logger.log(ALERT, "Forgot %d lesson%s.", count, "" if count == 1 else "s")
-
-    @command.command("reasoning_fix.explain")  # type: ignore[untyped-decorator]
-    def explain(self, flows: Sequence[flow.Flow], texts: bool = True) -> Sequence[str]:
-        """Why each turn of these requests was or was not restored; texts: with the first line of each."""
-        engine = self._open().engine
-        return [line for one in flows for line in explain(one, engine, texts)]
 
     @property
     def _options(self) -> Options:
@@ -389,30 +350,6 @@ def _finish_tap(flow: http.HTTPFlow, passage: Passage, complete: bool) -> None:
     tap.finish(complete)
     if response.raw_content is None and (kept := tap.kept(complete)) is not None:
         response.raw_content = _as_coded(response, kept)
-
-
-def _restored_without_shown(engine: Engine, body: bytes, caller: Caller) -> Exchange:
-    """The exchange of a request, without the thoughts that were shown to its client."""
-    left = unshown(body, caller.fingerprints)
-    exchange = engine.restore(left, caller, defers=True)
-    if left is not body:
-        exchange.is_changed = True
-        exchange.report.remarks += ("thoughts that were shown are taken out",)
-    return exchange
-
-
-def _show_whole(response: http.Response, showing: Showing) -> None:
-    """Show the thoughts of an answer that is here as a whole, if it can be read."""
-    try:
-        body = response.content
-    except ValueError:
-        return
-    if not body:
-        return
-    if _is_stream(response):
-        response.content = showing.feed(body) + showing.end()
-    else:
-        response.content = showing.whole(body)
 
 
 def _is_own_page(flow: http.HTTPFlow) -> bool:

@@ -5,6 +5,7 @@ its reasoning back, and every byte that came goes on as it came.
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import msgspec
@@ -37,7 +38,7 @@ ITEM = b'{"type": "reasoning", "summary": [], "content": [' + PART + b"]}"
 THINKING = b'{"type": "thinking", "thinking": "The thought behind answer %d.", "signature": "s"}'
 
 
-class Wire:
+class Wire(ABC):
     """One wire: what it says, how a turn is answered, and the bytes that bring a thought back.
 
     `messages` are the raw messages or items of the request, `turns` which of them begin the four turns.
@@ -57,15 +58,17 @@ class Wire:
         assert isinstance(self.scene.store, MemoryStore)
         self.kept = self.scene.store.take()
 
+    @abstractmethod
     def conversation(self) -> list[Message]:
-        raise NotImplementedError
+        """The messages or items of a request with four turns."""
 
+    @abstractmethod
     def answered(self, number: int) -> Message:
-        raise NotImplementedError
+        """The body of the answer that a turn was."""
 
+    @abstractmethod
     def give_back(self, messages: list[bytes], at: int, number: int) -> None:
         """Put the thought of a turn where it belongs."""
-        raise NotImplementedError
 
     def answer(self, messages: list[bytes], number: int, **top: bytes) -> None:
         """Send these messages and let the provider answer with this turn."""
@@ -177,7 +180,11 @@ class Responses(Wire):
         messages[at - 1] += b"," + ITEM % number
 
 
-KINDS = {"chat completions": Chat, "messages": Messages, "responses": Responses}
+KINDS: dict[str, Callable[[], Wire]] = {
+    "chat completions": Chat,
+    "messages": Messages,
+    "responses": Responses,
+}
 _made: dict[str, Wire] = {}
 
 

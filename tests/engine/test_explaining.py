@@ -14,6 +14,7 @@ from mitmproxy.test import taddons, tflow, tutils
 from reasoning_fix import cli
 from reasoning_fix.engine.explaining import LINE_LENGTH, Earlier, Explained, Explanation, explain
 from reasoning_fix.providers.lessons import Lesson
+from reasoning_fix.proxy.commands import Commands
 from reasoning_fix.proxy.interceptor import Interceptor
 from tests.captured import Studio, write
 from tests.conversations import TOOLS, Message, Scene, call, tool, turn, user
@@ -273,7 +274,8 @@ class Running:
         asyncio.run(self.addon.response(made))
 
     def explain(self, made: flow.Flow, *more: str) -> list[str]:
-        return list(self.addon.explain([made], *[one == "true" for one in more]))
+        commands = Commands(self.addon._open)
+        return list(commands.explain([made], *[one == "true" for one in more]))
 
 
 @pytest.fixture
