@@ -21,13 +21,12 @@ from typing import Any
 import msgspec
 import urwid
 
-from reasoning_fix.proxy.front_page import cells
 from reasoning_fix.proxy.probing import ask_recent
 from reasoning_fix.proxy.stats.recent import MOST, Entry, Page
+from reasoning_fix.proxy.stats.tables import LATEST, cells
 from reasoning_fix.running.command_line import LISTEN_HOST, LISTEN_PORT
 
 _SECONDS = 0.5
-_HEAD = ("time", "client", "model", "what was done", "answer", "cached", "delay")
 # The columns that are left out where a terminal is narrow, the first ones first, and the least others need.
 _DISPENSABLE = (1, 6, 5)
 _LEAST = 12
@@ -82,8 +81,8 @@ def follow(first: Page, ask: Callable[[int], Page | str]) -> Iterator[Page | Non
 
 def table(entries: Iterable[Entry], width: int) -> list[str]:
     """The entries as lines that are at most so wide, under a head; narrow ones have fewer columns."""
-    rows: list[Sequence[str]] = [_HEAD, *map(cells, entries)]
-    columns = list(range(len(_HEAD)))
+    rows: list[Sequence[str]] = [LATEST, *map(cells, entries)]
+    columns = list(range(len(LATEST)))
     for left_out in _DISPENSABLE:
         if _needed(rows, columns) <= width:
             break

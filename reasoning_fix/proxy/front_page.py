@@ -1,14 +1,13 @@
 """The page at http://reasoning.fix/: the proxy at a glance, in HTML and SVG that need no script."""
 
 import html
-import time
 from collections.abc import Iterable
 
 from reasoning_fix.proxy.health import HOST, Health
 from reasoning_fix.proxy.stats.book import Counts
 from reasoning_fix.proxy.stats.pictures import STYLE, pictures
 from reasoning_fix.proxy.stats.recent import Entry
-from reasoning_fix.proxy.stats.tables import answer, outcome
+from reasoning_fix.proxy.stats.tables import LATEST, cells
 
 DAYS = 14
 _SHOWN = 15
@@ -35,28 +34,14 @@ def page(health: Health, found: Counts, latest: Iterable[Entry], today: str, ref
 def _live(entries: list[Entry]) -> str:
     if not entries:
         return '<p class="none">Nothing yet. Requests appear here as they pass.</p>'
-    head = ("time", "client", "model", "what was done", "answer", "cached", "delay")
     lines = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells(entry)) + "</tr>\n"
         for entry in reversed(entries)
     )
-    heads = "".join(f'<th scope="col">{name}</th>' for name in head)
+    heads = "".join(f'<th scope="col">{name}</th>' for name in LATEST)
     return (
         '<div class="wide" tabindex="0" role="region" aria-label="The latest requests"><table class="live">'
         f"<thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table></div>"
-    )
-
-
-def cells(entry: Entry) -> tuple[str, ...]:
-    """One request as a row of the list."""
-    return (
-        time.strftime("%H:%M:%S", time.localtime(entry.time)),
-        entry.client,
-        entry.model,
-        outcome(entry),
-        answer(entry),
-        f"{100 * entry.cached / entry.prompt:.0f} %" if entry.prompt else "",
-        f"{1e3 * entry.delay:.1f} ms",
     )
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from reasoning_fix.proxy.stats.book import Counts
 from reasoning_fix.proxy.stats.counts import Count, Line
-from reasoning_fix.proxy.stats.tables import kinds
+from reasoning_fix.proxy.stats.tables import grouped, kinds
 
 _MOST_ROWS = 12
 _DAY_WIDTH = 20
@@ -69,7 +69,7 @@ def pictures(found: Counts, days: int, today: str) -> str:
 
 
 def _days(found: Counts, days: int, today: str) -> str:
-    by_day = _by(found, lambda line: line.day)
+    by_day = grouped(found, lambda line: line.day)
     last = datetime.date.fromisoformat(today)
     names = [(last - datetime.timedelta(days=back)).isoformat() for back in reversed(range(days))]
     most = max((by_day[name][Count.REQUESTS] for name in names if name in by_day), default=0) or 1
@@ -129,7 +129,7 @@ def _key(looks: Iterable[tuple[str, str]]) -> str:
 
 def _turns(found: Counts, name: Callable[[Line], str]) -> list[Row]:
     rows = []
-    for one, some in _by(found, name).items():
+    for one, some in grouped(found, name).items():
         restored, filled = sum(kinds(some, Count.RESTORED).values()), some[Count.FILLED]
         if restored or filled:
             parts = Part("good", "restored", restored), Part("filled", "given a placeholder", filled)
@@ -139,7 +139,7 @@ def _turns(found: Counts, name: Callable[[Line], str]) -> list[Row]:
 
 def _treatments(found: Counts) -> list[Row]:
     rows = []
-    for client, some in _by(found, lambda line: line.client).items():
+    for client, some in grouped(found, lambda line: line.client).items():
         looks = (("bad", Count.DROPPED), ("filled", Count.BLANKED), ("rest", Count.KEPT))
         parts = [Part(look, f"{how} it", some[how]) for look, how in looks]
         if any(part.value for part in parts):
@@ -149,20 +149,13 @@ def _treatments(found: Counts) -> list[Row]:
 
 def _cached(found: Counts, name: Callable[[Line], str]) -> list[Row]:
     rows = []
-    for one, some in _by(found, name).items():
+    for one, some in grouped(found, name).items():
         if prompt := some[Count.PROMPT]:
             cached = min(some[Count.CACHED], prompt)
             share = round(100 * cached / prompt)
             parts = Part("good", "% cached", share), Part("rest", "% read anew", 100 - share)
             rows.append(Row(one, parts, f"{share} % of {prompt:,}"))
     return sorted(rows, key=lambda row: -row.parts[0].value)
-
-
-def _by(found: Counts, name: Callable[[Line], str]) -> dict[str, Counter[str]]:
-    sums: dict[str, Counter[str]] = {}
-    for line, some in found.items():
-        sums.setdefault(name(line), Counter()).update(some)
-    return sums
 
 
 def _longest(row: Row) -> int:

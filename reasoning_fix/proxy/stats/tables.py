@@ -1,6 +1,7 @@
 """The counts as a person reads them: tables and bars, in lines of plain text. Counts in, lines out."""
 
 import datetime
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
@@ -11,6 +12,8 @@ from reasoning_fix.proxy.stats.recent import Entry
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _LONGEST_NAME = 44
+# The columns of the list of the latest requests.
+LATEST = ("time", "client", "model", "what was done", "answer", "cached", "delay")
 
 
 def report(found: Counts) -> list[str]:
@@ -31,7 +34,7 @@ def totals(found: Counts) -> Counter[str]:
 
 def chart(found: Counts, *, width: int = 60, plain: bool = False) -> list[str]:
     """Requests per day as bars, in eighths of a character or, `plain`, in whole ones of ASCII."""
-    by_day = _by(found, lambda line: line.day)
+    by_day = grouped(found, lambda line: line.day)
     most = max((some[Count.REQUESTS] for some in by_day.values()), default=0)
     if not most:
         return []
@@ -44,6 +47,19 @@ def chart(found: Counts, *, width: int = 60, plain: bool = False) -> list[str]:
         spared = some[Count.AVOIDED] + some[Count.REPAIRED]
         lines.append(f"{day}  {bar} {number}{f' ({spared})' if spared else ''}".rstrip())
     return lines
+
+
+def cells(entry: Entry) -> tuple[str, ...]:
+    """One request as a row of the list."""
+    return (
+        time.strftime("%H:%M:%S", time.localtime(entry.time)),
+        entry.client,
+        entry.model,
+        outcome(entry),
+        answer(entry),
+        f"{100 * entry.cached / entry.prompt:.0f} %" if entry.prompt else "",
+        f"{1e3 * entry.delay:.1f} ms",
+    )
 
 
 def outcome(entry: Entry) -> str:
@@ -89,16 +105,17 @@ def rows(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
     ]
 
 
-def _by[Key](found: Counts, key: Callable[[Line], Key]) -> dict[Key, Counter[str]]:
+def grouped[Key](found: Counts, key: Callable[[Line], Key]) -> dict[Key, Counter[str]]:
     """The counts of all lines with the same key together."""
-    grouped: dict[Key, Counter[str]] = {}
+    together: dict[Key, Counter[str]] = {}
     for line, some in found.items():
-        grouped.setdefault(key(line), Counter()).update(some)
-    return grouped
+        together.setdefault(key(line), Counter()).update(some)
+    return together
 
 
 def _models(found: Counts) -> list[str]:
     head = ("provider, model", "requests", "recorded", "restored", "filled", "refused", "repaired", "cached")
+    by_model = grouped(found, lambda line: (line.provider, line.model))
     body = [
         (
             _short(f"{provider} {model}"),
@@ -110,7 +127,9 @@ def _models(found: Counts) -> list[str]:
             str(some[Count.REPAIRED]),
             f"{100 * some[Count.CACHED] / some[Count.PROMPT]:.0f} %" if some[Count.PROMPT] else "-",
         )
-        for (provider, model), some in sorted(_by(found, lambda line: (line.provider, line.model)).items())
+        for (provider, model), some in sorted(
+            grouped(found, lambda line: (line.provider, line.model)).items()
+        )
     ]
     return rows(head, body)
 
@@ -140,7 +159,7 @@ def _summary(total: Counter[str]) -> list[str]:
 def _clients(found: Counts) -> list[str]:
     body = [
         (_short(client), *(str(some[how]) for how in counts.TREATMENTS))
-        for client, some in sorted(_by(found, lambda line: line.client).items())
+        for client, some in sorted(grouped(found, lambda line: line.client).items())
         if any(some[how] for how in counts.TREATMENTS)
     ]
     if not body:
