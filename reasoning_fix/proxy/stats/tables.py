@@ -127,9 +127,7 @@ def _models(found: Counts) -> list[str]:
             str(some[Count.REPAIRED]),
             f"{100 * some[Count.CACHED] / some[Count.PROMPT]:.0f} %" if some[Count.PROMPT] else "-",
         )
-        for (provider, model), some in sorted(
-            grouped(found, lambda line: (line.provider, line.model)).items()
-        )
+        for (provider, model), some in sorted(by_model.items())
     ]
     return rows(head, body)
 
