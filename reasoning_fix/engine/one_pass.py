@@ -80,6 +80,7 @@ class Pass:
         self._array: tuple[int, int] | None = None
         # What is remembered of it, if anything is.
         self._cache: PrefixCache | None = None
+        self._circumstances: Circumstances | None = None
         self._turned: list[Turned] = []
         self._points: list[tuple[int, Point]] = []
 
@@ -94,7 +95,8 @@ class Pass:
             return
         self._cache = cache
         version = self._recorder.knowledge.store.version()
-        start = cache.start(version, self._circumstances(), request.body, begin, end)
+        self._circumstances = self._found_circumstances()
+        start = cache.start(version, self._circumstances, request.body, begin, end)
         self.is_resumed = goes_on and start.conversation is not None
         if not self.is_resumed:
             self._start = Start(start.moment)
@@ -143,7 +145,7 @@ class Pass:
         place = members(request.body, request.parameters)[self._dialect.HISTORY]
         return place.begin, place.end
 
-    def _circumstances(self) -> Circumstances:
+    def _found_circumstances(self) -> Circumstances:
         caller = self._recorder.caller
         return Circumstances(
             scope=caller.scope.id,
@@ -312,7 +314,7 @@ class Pass:
 
     def _keep(self, history: History, matching: Matching, written: Written | None, body: bytes) -> None:
         """Remember the pass up to the points of it that were noted, and up to its end."""
-        assert self._cache is not None and self._array is not None
+        assert self._cache is not None and self._array is not None and self._circumstances is not None
         request, base, shift = self._request, self._start.point, len(self._stand_in)
         came = item_ends(bytes(request.array)) if written is None else written.came
         sent = came if written is None else written.ends
@@ -329,7 +331,7 @@ class Pass:
             )
             for at, point in self._points
         ]
-        circumstances, begin = self._circumstances(), self._array[0]
+        begin, circumstances = self._array[0], self._circumstances
         self._cache.keep(self._start, circumstances, request.body, body, begin, self._turned, points)
 
     def _note_point(
