@@ -13,14 +13,11 @@ Exit codes: 0 done; 1 something could not be taken back, and the data was left; 
 import argparse
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-import platformdirs
 from mitmproxy.utils.human import pretty_size
 
-from reasoning_fix import ReasoningFixError
-from reasoning_fix.cli import ca, service, system_proxy
+from reasoning_fix.cli import main, system_proxy
 from reasoning_fix.machine import folders, plan
 from reasoning_fix.machine.system_proxy import DesktopError, this_desktop
 from reasoning_fix.proxy.health import Health
@@ -42,56 +39,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Take it back in the order that cuts nobody off; returns the exit code."""
     code = 0
-    for what, undo in (
-        ("The desktop's proxy", _system_proxy),
-        ("The service", _service),
-        ("Trust in the CA", _authority),
+    for what, words in (
+        ("The desktop's proxy", _system_proxy(arguments.port)),
+        ("The service", _service()),
+        ("Trust in the CA", ["ca", "uninstall"]),
     ):
         print(f"{what}:")
-        try:
-            code = undo(arguments) or code
-        except ReasoningFixError as error:
-            print(f"  {error}")
-            code = 1
+        if words:
+            code = main([*words, *["--dry-run"] * arguments.dry_run]) or code
+        else:
+            print("  nothing to do")
         print()
     return _data(arguments, code)
 
 
-def _system_proxy(arguments: argparse.Namespace) -> int:
+def _system_proxy(port: int) -> list[str]:
+    """The words of the command for it; none where there is no desktop that could have one."""
     try:
         this_desktop()
-    except DesktopError as error:
+    except DesktopError:
         if not system_proxy.state_path().exists():
-            print(f"  nothing to do ({error})")
-            return 0
-    given = argparse.Namespace(
-        action="off",
-        dry_run=arguments.dry_run,
-        json=False,
-        host=LISTEN_HOST,
-        port=arguments.port,
-        force=False,
-    )
-    return system_proxy.run(given)
+            return []
+    return ["system-proxy", "off", "--port", str(port)]
 
 
-def _service(arguments: argparse.Namespace) -> int:
+def _service() -> list[str]:
+    """The words of the command for it; none if none is installed."""
     try:
-        installed = this_platform().state(plan.run).installed
-    except ServiceError as error:
-        print(f"  nothing to do ({error})")
-        return 0
-    if not installed:
-        print("  none is installed")
-        return 0
-    return service.run(argparse.Namespace(action="remove", dry_run=arguments.dry_run, json=False, run=""))
-
-
-def _authority(arguments: argparse.Namespace) -> int:
-    given = argparse.Namespace(
-        action="uninstall", confdir=None, user_providers=None, dry_run=arguments.dry_run, store=None
-    )
-    return ca.run(given)
+        is_there = this_platform().state(plan.run).installed
+    except ServiceError:
+        return []
+    return ["service", "remove"] if is_there else []
 
 
 def _data(arguments: argparse.Namespace, code: int) -> int:
@@ -104,7 +82,7 @@ def _data(arguments: argparse.Namespace, code: int) -> int:
     why_not = ""
     if code:
         why_not = "since not all was taken back"
-    elif isinstance(running, Health):
+    elif isinstance(running, Health) and not arguments.dry_run:
         why_not = f"since a proxy runs (process {running.pid}): end it first"
     deletes = arguments.data and not why_not
     head = (
@@ -124,13 +102,12 @@ def _data(arguments: argparse.Namespace, code: int) -> int:
 
 def _folders() -> dict[Path, str]:
     """Every folder of ours, with what is in it."""
-    directories: list[tuple[Callable[..., str], str]] = [
-        (platformdirs.user_config_dir, "the CA and settings"),
-        (platformdirs.user_data_dir, "recorded turns, lessons and counts"),
-        (platformdirs.user_state_dir, "what the system proxy was before, and logs"),
-        (platformdirs.user_log_dir, "logs"),
-    ]
-    found = {Path(where("reasoning-fix", appauthor=False)): what for where, what in reversed(directories)}
+    found = {
+        folders.logs(): "logs",
+        folders.state(): "what the system proxy was before, and logs",
+        folders.data(): "recorded turns, lessons and counts",
+        folders.configuration(): "the CA and settings",
+    }
     # On some systems they lie in one another.
     return {
         folder: what for folder, what in reversed(found.items()) if found.keys().isdisjoint(folder.parents)
